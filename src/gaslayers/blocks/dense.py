@@ -1,0 +1,136 @@
+"""The dense block: every layer reads all features so far and adds its own."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from gaslayers._checks import (
+    bad_value,
+    check_bool,
+    check_factory,
+    check_feature_map,
+    check_float,
+    check_int,
+)
+from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
+from gaslayers.blocks._block import Block
+from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
+
+
+class DenseBlock(Block):
+    """Add ``growth_rate`` channels a layer, each layer reading the input and all earlier features.
+
+    ``out_channels = in_channels + num_layers * growth_rate``; the input's channels come first.
+
+    Args:
+        in_channels: Channels of the input.
+        growth_rate: Channels that each layer adds.
+        num_layers: How many layers.
+        bottleneck_factor: Put a 1x1 convolution to ``bottleneck_factor * growth_rate`` channels
+            before each 3x3 (DenseNet-B takes 4); None: the 3x3 reads all features itself.
+        layer: Factory of each layer's convolution, called as ``layer(in_channels, growth_rate)``,
+            such as `InceptionBlock` or `DepthwiseInceptionBlock`; None: the 3x3 or the bottleneck.
+        norm_layer: Factory of the norm in front of each convolution, or None.
+        activation_layer: Factory of the activation in front of each convolution, or None.
+        drop_rate: Probability of dropping a new feature's value in training.
+        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+
+    Shape:
+        - Input: (N, in_channels, H, W) with H, W >= 1.
+        - Output: (N, in_channels + num_layers * growth_rate, H, W).
+
+    Raises:
+        TypeError: An argument of the wrong kind.
+        ValueError: A size below 1, a drop rate outside [0, 1), ``layer`` together with
+            ``bottleneck_factor``, an input of another rank or channel count.
+
+    Note:
+        Differs from the paper: nothing with the defaults (DenseNet) or ``bottleneck_factor=4``
+        (DenseNet-B). GAS (2018) used inception convolutions and put new features first, the same
+        function up to the order of channels.
+
+    Example:
+        >>> import torch
+        >>> block = DenseBlock(16, 8, num_layers=3)
+        >>> block(torch.zeros(2, 16, 7, 7)).shape
+        torch.Size([2, 40, 7, 7])
+
+    References:
+        Huang et al., Densely Connected Convolutional Networks, arXiv:1608.06993, equation 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int,
+        *,
+        num_layers: int = 4,
+        bottleneck_factor: int | None = None,
+        layer: BlockLayer | None = None,
+        norm_layer: NormLayer | None = nn.BatchNorm2d,
+        activation_layer: ActivationLayer | None = nn.ReLU,
+        drop_rate: float = 0.0,
+        memory_efficient: bool = True,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        check_int(owner, "in_channels", in_channels)
+        check_int(owner, "growth_rate", growth_rate)
+        check_int(owner, "num_layers", num_layers)
+        check_factory(owner, "layer", layer)
+        check_factory(owner, "norm_layer", norm_layer)
+        check_factory(owner, "activation_layer", activation_layer)
+        check_float(owner, "drop_rate", drop_rate, minimum=0.0, below=1.0)
+        check_bool(owner, "memory_efficient", memory_efficient)
+        if bottleneck_factor is not None:
+            check_int(owner, "bottleneck_factor", bottleneck_factor)
+            if layer is not None:
+                rule = "be None when `layer` is given"
+                raise bad_value(owner, "bottleneck_factor", rule, bottleneck_factor)
+
+        self.in_channels = in_channels
+        self.growth_rate = growth_rate
+        self.num_layers = num_layers
+        self.bottleneck_factor = bottleneck_factor
+        self.layer = layer
+        self.norm_layer = norm_layer
+        self.activation_layer = activation_layer
+        self.drop_rate = drop_rate
+        self.memory_efficient = memory_efficient
+        self.out_channels = in_channels + num_layers * growth_rate
+
+        self.layers = nn.ModuleList(
+            DenseLayer(
+                in_channels + i * growth_rate,
+                growth_rate,
+                layer=self._convolution(),
+                norm_layer=norm_layer,
+                activation_layer=activation_layer,
+                drop_rate=drop_rate,
+            )
+            for i in range(num_layers)
+        )
+
+    def _convolution(self) -> BlockLayer:
+        if self.layer is not None:
+            return self.layer
+        if self.bottleneck_factor is not None:
+            return functools.partial(
+                DenseBottleneck,
+                bottleneck_channels=self.bottleneck_factor * self.growth_rate,
+                norm_layer=self.norm_layer,
+                activation_layer=self.activation_layer,
+            )
+        # A later norm takes out a constant, as in the paper's code.
+        return functools.partial(nn.Conv2d, kernel_size=3, padding=1, bias=self.norm_layer is None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, in_channels + num_layers * growth_rate, H, W)."""
+        check_feature_map(type(self).__name__, x, self.in_channels)
+        for layer in self.layers:
+            # N x (in_channels + i * growth_rate) x H x W
+            x = torch.cat([x, layer(x)], dim=1)
+        return x

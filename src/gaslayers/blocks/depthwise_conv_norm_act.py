@@ -1,0 +1,119 @@
+"""The depthwise separable convolution as one unit."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gaslayers._checks import check_int
+from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
+from gaslayers.blocks._block import Block
+from gaslayers.blocks.conv_norm_act import ConvNormAct
+
+
+class DepthwiseConvNormAct(Block):
+    """Convolve each channel on its own, then mix the channels with a 1x1 convolution.
+
+    Multiply-adds a pixel: ``in_channels * kernel_size^2 + in_channels * out_channels``, where the
+    full convolution takes ``in_channels * out_channels * kernel_size^2``.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Side of the square depthwise kernel, even or odd.
+        stride: Step of the depthwise convolution.
+        dilation: Spacing of the depthwise kernel's cells.
+        bias: Whether the convolutions have biases; None: unless a norm follows directly.
+        conv_layer: Factory of both convolutions.
+        norm_layer: Factory of the norm after the pointwise convolution, or None.
+        activation_layer: Factory of the activation after the pointwise convolution, or None.
+        inner_norm_layer: Factory of the norm between the two convolutions, or None.
+        inner_activation_layer: Factory of the activation between the two, or None.
+        order: ``"norm_act"`` or ``"act_norm"``, in both places.
+
+    Shape:
+        - Input: (N, in_channels, H, W) with H, W >= 1.
+        - Output: (N, out_channels, ceil(H / stride), ceil(W / stride)).
+
+    Raises:
+        TypeError: An argument of the wrong kind.
+        ValueError: A size below 1, an unknown order, an input of another rank or channel count.
+
+    Note:
+        Differs from the paper: Xception has nothing between the two convolutions and puts the
+        depthwise one first, as here; norm and activation between are options. GAS (2018) used
+        convolution, ReLU, norm in both places: ``order="act_norm"``.
+
+    Example:
+        >>> import torch
+        >>> unit = DepthwiseConvNormAct(8, 16, inner_activation_layer=nn.ReLU)
+        >>> unit(torch.zeros(2, 8, 7, 5)).shape
+        torch.Size([2, 16, 7, 5])
+
+    References:
+        Chollet, Xception, arXiv:1610.02357, section 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        bias: bool | None = None,
+        conv_layer: ConvLayer = nn.Conv2d,
+        norm_layer: NormLayer | None = None,
+        activation_layer: ActivationLayer | None = None,
+        inner_norm_layer: NormLayer | None = None,
+        inner_activation_layer: ActivationLayer | None = None,
+        order: str = "norm_act",
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        check_int(owner, "in_channels", in_channels)
+        check_int(owner, "out_channels", out_channels)
+
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.dilation = dilation
+        self.bias = bias
+        self.conv_layer = conv_layer
+        self.norm_layer = norm_layer
+        self.activation_layer = activation_layer
+        self.inner_norm_layer = inner_norm_layer
+        self.inner_activation_layer = inner_activation_layer
+        self.order = order
+
+        self.depthwise = ConvNormAct(
+            in_channels,
+            in_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            dilation=dilation,
+            groups=in_channels,
+            bias=bias,
+            conv_layer=conv_layer,
+            norm_layer=inner_norm_layer,
+            activation_layer=inner_activation_layer,
+            order=order,
+        )
+        self.pointwise = ConvNormAct(
+            in_channels,
+            out_channels,
+            kernel_size=1,
+            bias=bias,
+            conv_layer=conv_layer,
+            norm_layer=norm_layer,
+            activation_layer=activation_layer,
+            order=order,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        # N x in_channels x ceil(H / stride) x ceil(W / stride)
+        x = self.depthwise(x)
+        # N x out_channels x ceil(H / stride) x ceil(W / stride)
+        return self.pointwise(x)

@@ -1,0 +1,186 @@
+"""The Inception block whose larger kernels are depthwise separable."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gaslayers._checks import (
+    check_bool,
+    check_factory,
+    check_feature_map,
+    check_float,
+    check_int,
+    check_int_sequence,
+)
+from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
+from gaslayers.blocks._block import Block
+from gaslayers.blocks._channels import resolve_branch_channels
+from gaslayers.blocks.conv_norm_act import ConvNormAct
+from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
+
+
+class DepthwiseInceptionBlock(Block):
+    """Run one branch a kernel size on the same input, the larger ones depthwise separable.
+
+    A kernel size of 1 is a plain 1x1 convolution. A larger one is, with ``bottleneck=True``, a
+    1x1 convolution and then a depthwise separable k x k convolution; with ``bottleneck=False``
+    the separable convolution reads the input itself.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output, all branches together.
+        kernel_sizes: One branch a kernel size, in the order of concatenation.
+        bottleneck: Whether a 1x1 convolution precedes each separable convolution.
+        branch_channels: Output channels a branch; None: the separable branches get
+            ``width_multiplier`` times the share of a 1x1 branch, what is left over goes first.
+        stride: Step of each branch's last spatial convolution.
+        dilation: Spacing of the depthwise kernels' cells.
+        bias: Whether the convolutions have biases; None: unless a norm follows directly.
+        conv_layer: Factory of every convolution.
+        norm_layer: Factory of the norm after every convolution but the depthwise ones, or None.
+        activation_layer: Factory of the activation in the same places, or None.
+        width_multiplier: How many times wider than its bottleneck a separable branch comes out.
+        inner_norm_layer: Factory of the norm between depthwise and pointwise, or None.
+        inner_activation_layer: Factory of the activation between the two, or None.
+        separable_layer: Factory of the separable unit, called as ``separable_layer(in_channels,
+            out_channels, kernel_size=..., stride=..., dilation=...)``, where it needs other
+            options than its 1x1 siblings; None: `DepthwiseConvNormAct` with those above.
+        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+
+    Shape:
+        - Input: (N, in_channels, H, W) with H, W >= 1.
+        - Output: (N, out_channels, ceil(H / stride), ceil(W / stride)).
+
+    Raises:
+        TypeError: An argument of the wrong kind.
+        ValueError: Fewer output channels than branches need, branch channels that do not sum to
+            ``out_channels``, a multiplier that is not positive, an input of another rank or
+            channel count.
+
+    Note:
+        Differs from the paper: no paper joins the two; Inception's branches with Xception's
+        convolution. GAS (2018) multiplied the separable branch by 4 on top of its nominal width
+        k: its block of k filters is ``out_channels = k / 2 + 4 * k / 2, width_multiplier=4``,
+        with convolution, ReLU, norm inside the separable unit and nothing after the 1x1s.
+
+    Example:
+        >>> import torch
+        >>> block = DepthwiseInceptionBlock(1, 80, width_multiplier=4.0)
+        >>> block(torch.zeros(2, 1, 28, 28)).shape, block.branch_widths
+        (torch.Size([2, 80, 28, 28]), (16, 64))
+
+    References:
+        Szegedy et al., Going deeper with convolutions, arXiv:1409.4842, figure 2.
+        Chollet, Xception, arXiv:1610.02357, section 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_sizes: Sequence[int] = (1, 3),
+        bottleneck: bool = True,
+        branch_channels: Sequence[int] | None = None,
+        stride: int = 1,
+        dilation: int = 1,
+        bias: bool | None = None,
+        conv_layer: ConvLayer = nn.Conv2d,
+        norm_layer: NormLayer | None = None,
+        activation_layer: ActivationLayer | None = None,
+        width_multiplier: float = 1.0,
+        inner_norm_layer: NormLayer | None = None,
+        inner_activation_layer: ActivationLayer | None = None,
+        separable_layer: Callable[..., nn.Module] | None = None,
+        memory_efficient: bool = True,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        check_int(owner, "in_channels", in_channels)
+        check_int(owner, "out_channels", out_channels)
+        check_int_sequence(owner, "kernel_sizes", kernel_sizes)
+        check_bool(owner, "bottleneck", bottleneck)
+        check_float(owner, "width_multiplier", width_multiplier, above=0.0)
+        check_factory(owner, "separable_layer", separable_layer)
+        check_bool(owner, "memory_efficient", memory_efficient)
+        widths = resolve_branch_channels(
+            owner,
+            out_channels,
+            branch_channels,
+            [1.0 if size == 1 else width_multiplier for size in kernel_sizes],
+        )
+
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_sizes = kernel_sizes
+        self.bottleneck = bottleneck
+        self.branch_channels = branch_channels
+        self.stride = stride
+        self.dilation = dilation
+        self.bias = bias
+        self.conv_layer = conv_layer
+        self.norm_layer = norm_layer
+        self.activation_layer = activation_layer
+        self.width_multiplier = width_multiplier
+        self.inner_norm_layer = inner_norm_layer
+        self.inner_activation_layer = inner_activation_layer
+        self.separable_layer = separable_layer
+        self.memory_efficient = memory_efficient
+        self.branch_widths = widths
+
+        self.branches = nn.ModuleList(
+            self._make_branch(kernel_size, width)
+            for kernel_size, width in zip(kernel_sizes, widths, strict=True)
+        )
+
+    def _pointwise(self, width: int, stride: int = 1) -> ConvNormAct:
+        return ConvNormAct(
+            self.in_channels,
+            width,
+            kernel_size=1,
+            stride=stride,
+            bias=self.bias,
+            conv_layer=self.conv_layer,
+            norm_layer=self.norm_layer,
+            activation_layer=self.activation_layer,
+        )
+
+    def _separable(self, in_channels: int, width: int, kernel_size: int) -> nn.Module:
+        separable_layer = self.separable_layer or functools.partial(
+            DepthwiseConvNormAct,
+            bias=self.bias,
+            conv_layer=self.conv_layer,
+            norm_layer=self.norm_layer,
+            activation_layer=self.activation_layer,
+            inner_norm_layer=self.inner_norm_layer,
+            inner_activation_layer=self.inner_activation_layer,
+        )
+        return separable_layer(
+            in_channels,
+            width,
+            kernel_size=kernel_size,
+            stride=self.stride,
+            dilation=self.dilation,
+        )
+
+    def _make_branch(self, kernel_size: int, width: int) -> nn.Sequential:
+        branch = nn.Sequential()
+        if kernel_size == 1:
+            branch.add_module("conv", self._pointwise(width, self.stride))
+            return branch
+        channels = self.in_channels
+        if self.bottleneck:
+            channels = max(1, round(width / self.width_multiplier))
+            branch.add_module("reduce", self._pointwise(channels))
+        branch.add_module("conv", self._separable(channels, width, kernel_size))
+        return branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        check_feature_map(type(self).__name__, x, self.in_channels)
+        # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
+        return torch.cat([branch(x) for branch in self.branches], dim=1)

@@ -1,0 +1,86 @@
+"""One stage of a discriminator: a block, then norm, activation and pooling."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gaslayers._checks import check_bool, check_factory, check_feature_map, check_int
+from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer, PoolLayer
+from gaslayers.blocks._block import Block
+from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
+
+
+class DownBlock(Block):
+    """Run a block, normalise, activate and pool by 2.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        block: Factory of the block, called as ``block(in_channels, out_channels)``; by default
+            a 3x3 convolution.
+        norm_layer: Factory of the norm, or None.
+        activation_layer: Factory of the activation, or None.
+        pool_layer: Factory of the pooling, called with the kernel size 2, or None. With
+            ``partial(nn.MaxPool2d, ceil_mode=True)`` a last odd row or column is kept.
+        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+
+    Shape:
+        - Input: (N, in_channels, H, W), H and W at least what the pooling takes.
+        - Output: (N, out_channels, floor(H / 2), floor(W / 2)) with the defaults.
+
+    Raises:
+        TypeError: An argument of the wrong kind.
+        ValueError: A size below 1, an input of another rank or channel count.
+
+    Note:
+        Differs from the paper: no paper; the stage of GAS (2018), whose SAME max pooling is
+        ``ceil_mode=True``.
+
+    Example:
+        >>> import torch
+        >>> stage = DownBlock(1, 32)
+        >>> stage(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 32, 14, 14])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        block: BlockLayer = ConvNormAct,
+        norm_layer: NormLayer | None = nn.BatchNorm2d,
+        activation_layer: ActivationLayer | None = nn.ReLU,
+        pool_layer: PoolLayer | None = nn.MaxPool2d,
+        memory_efficient: bool = True,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        check_int(owner, "in_channels", in_channels)
+        check_int(owner, "out_channels", out_channels)
+        check_factory(owner, "block", block, optional=False)
+        check_factory(owner, "norm_layer", norm_layer)
+        check_factory(owner, "activation_layer", activation_layer)
+        check_factory(owner, "pool_layer", pool_layer)
+        check_bool(owner, "memory_efficient", memory_efficient)
+
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.norm_layer = norm_layer
+        self.activation_layer = activation_layer
+        self.pool_layer = pool_layer
+        self.memory_efficient = memory_efficient
+
+        # The factory and the child share the word `block`: the child is the stage's body.
+        self.body = block(in_channels, out_channels)
+        self.block = block
+        self.norm = make_norm(norm_layer, out_channels)
+        self.activation = make_activation(activation_layer)
+        self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
+        check_feature_map(type(self).__name__, x, self.in_channels)
+        # N x out_channels x H x W
+        x = self.activation(self.norm(self.body(x)))
+        return self.pool(x)

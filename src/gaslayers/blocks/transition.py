@@ -1,0 +1,97 @@
+"""The transition between dense blocks: fewer channels, half the height and width."""
+
+from __future__ import annotations
+
+import functools
+
+from torch import Tensor, nn
+
+from gaslayers._checks import check_factory, check_feature_map, check_float, check_int
+from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer, PoolLayer
+from gaslayers.blocks._block import Block
+from gaslayers.blocks.conv_norm_act import make_activation, make_norm
+
+
+class TransitionBlock(Block):
+    """Normalise, activate, convolve to fewer channels and pool by 2.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output; None: ``floor(compression * in_channels)``.
+        compression: Share of the channels kept where ``out_channels`` is None.
+        pool_layer: Factory of the pooling, called with the kernel size 2, or None.
+        layer: Factory of the convolution, called as ``layer(in_channels, out_channels)``; None:
+            a 1x1 convolution.
+        norm_layer: Factory of the norm, or None.
+        activation_layer: Factory of the activation, or None.
+
+    Shape:
+        - Input: (N, in_channels, H, W), H and W at least what the pooling takes.
+        - Output: (N, out_channels, floor(H / 2), floor(W / 2)) with the default pooling.
+
+    Raises:
+        TypeError: An argument of the wrong kind.
+        ValueError: A size below 1, a compression outside (0, 1], an input of another rank or
+            channel count.
+
+    Note:
+        Differs from the paper: nothing with the defaults (DenseNet-C, which adds the activation
+        in its code). GAS (2018) used an inception convolution to 4 channels as ``layer``.
+
+    Example:
+        >>> import torch
+        >>> block = TransitionBlock(40)
+        >>> block(torch.zeros(2, 40, 7, 7)).shape
+        torch.Size([2, 20, 3, 3])
+
+    References:
+        Huang et al., Densely Connected Convolutional Networks, arXiv:1608.06993, section 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        compression: float = 0.5,
+        pool_layer: PoolLayer | None = nn.AvgPool2d,
+        layer: BlockLayer | None = None,
+        norm_layer: NormLayer | None = nn.BatchNorm2d,
+        activation_layer: ActivationLayer | None = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        check_int(owner, "in_channels", in_channels)
+        check_float(owner, "compression", compression, above=0.0, maximum=1.0)
+        if out_channels is None:
+            out_channels = max(1, int(compression * in_channels))
+        check_int(owner, "out_channels", out_channels)
+        check_factory(owner, "pool_layer", pool_layer)
+        check_factory(owner, "layer", layer)
+        check_factory(owner, "norm_layer", norm_layer)
+        check_factory(owner, "activation_layer", activation_layer)
+
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.compression = compression
+        self.pool_layer = pool_layer
+        self.layer = layer
+        self.norm_layer = norm_layer
+        self.activation_layer = activation_layer
+
+        convolution = (
+            functools.partial(nn.Conv2d, kernel_size=1, bias=norm_layer is None)
+            if layer is None
+            else layer
+        )
+        self.norm = make_norm(norm_layer, in_channels)
+        self.activation = make_activation(activation_layer)
+        self.conv = convolution(in_channels, out_channels)
+        self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
+        check_feature_map(type(self).__name__, x, self.in_channels)
+        # N x out_channels x H x W
+        x = self.conv(self.activation(self.norm(x)))
+        return self.pool(x)

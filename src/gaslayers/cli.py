@@ -1,0 +1,131 @@
+"""The `gaslayers` command: parses, calls, prints."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from gaslayers.models import CASES, VARIANTS
+from gaslayers.study.checkpoint import CheckpointError
+from gaslayers.study.config import PRESETS, make_configs
+from gaslayers.study.data import load_digits
+from gaslayers.study.progress import show_progress
+from gaslayers.study.report import write_report
+from gaslayers.study.sweep import ForeignRunError, sweep
+
+app = typer.Typer(
+    help="Discriminator layers for GANs on limited memory.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Case = Enum("Case", {case: case for case in CASES}, type=str)  # type: ignore[misc]
+Variant = Enum("Variant", {variant: variant for variant in VARIANTS}, type=str)  # type: ignore[misc]
+Preset = Enum("Preset", {preset: preset for preset in PRESETS}, type=str)  # type: ignore[misc]
+INTERRUPTED = 130
+
+
+class Device(str, Enum):
+    """Where a study can run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class OptimizerName(str, Enum):
+    """The optimisers of the study."""
+
+    rmsprop_tf = "rmsprop_tf"
+    rmsprop = "rmsprop"
+    adam = "adam"
+
+
+@app.callback()
+def main() -> None:
+    """Discriminator layers for GANs on limited memory."""
+
+
+@app.command()
+def study(
+    preset: Annotated[
+        Preset | None, typer.Option(help="[default: quick on CPU, faithful elsewhere]")
+    ] = None,
+    case: Annotated[list[Case] | None, typer.Option(help="Repeatable. [default: all six]")] = None,
+    variant: Annotated[list[Variant] | None, typer.Option(help="[default: as_coded]")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: 0]")] = None,
+    iterations: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="[default: 32]")] = None,
+    generator_steps: Annotated[int | None, typer.Option(help="G steps to one D step.")] = None,
+    optimizer: Annotated[OptimizerName | None, typer.Option(help="Of both networks.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of both networks.")] = None,
+    device: Annotated[Device, typer.Option(help="auto: CUDA, MPS, CPU in this order.")] = (
+        Device.auto
+    ),
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A torchvision MNIST root.")] = None,
+    download: Annotated[bool, typer.Option(help="Fetch the full MNIST.")] = False,
+    out: Annotated[Path | None, typer.Option(help="[default: gaslayers-study/PRESET]")] = None,
+) -> None:
+    """Train the discriminators of the six-case study and draw what happened.
+
+    Finished runs are kept: the same command goes on where a stopped one was.
+    """
+    console = Console()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    fabric = Fabric(accelerator=device.value, devices=1)
+    if preset is None:
+        preset = Preset("quick" if fabric.device.type == "cpu" else "faithful")
+    if out is None:
+        out = Path("gaslayers-study") / preset.value
+    options = {
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "generator_steps": generator_steps,
+        "optimizer": None if optimizer is None else optimizer.value,
+        "learning_rate": learning_rate,
+    }
+    try:
+        digits = load_digits(data, download=download)
+        configs = make_configs(
+            preset.value,
+            cases=[item.value for item in case or Case],
+            variants=[item.value for item in variant or [Variant("as_coded")]],
+            seeds=seed or [0],
+            data_sha256=digits.sha256,
+            options={name: value for name, value in options.items() if value is not None},
+        )
+        with show_progress(console) as on_run:
+            sweep(configs, out, digits, fabric, preset=preset.value, on_run=on_run)
+        _draw(out, console)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on from the last checkpoint.")
+        raise typer.Exit(INTERRUPTED) from None
+    except (OSError, ValueError, ForeignRunError, CheckpointError) as error:
+        typer.echo(f"gaslayers study: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Argument(help="A folder that `gaslayers study` wrote.")],
+) -> None:
+    """Draw the pictures and tables of a study anew from its records."""
+    try:
+        _draw(out, Console())
+    except (OSError, ValueError) as error:
+        typer.echo(f"gaslayers report: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _draw(out: Path, console: Console) -> None:
+    for path in write_report(out):
+        console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,51 @@
+"""Named sources of randomness, all derived from one seed.
+
+Each draw is a function of (seed, name, step) alone and of nothing drawn before: a run that
+continues from a checkpoint, logs more often or skips a picture draws the same numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+STREAMS = (
+    "init of G",
+    "init of D",
+    "data order",
+    "training z",
+    "evaluation data",
+    "evaluation z",
+    "sample z",
+)
+
+
+def derive_seed(seed: int, stream: str, step: int = 0) -> int:
+    """Hash (seed, stream, step) to 63 bits."""
+    if stream not in STREAMS:
+        raise ValueError(f"derive_seed: `stream` must be one of {STREAMS}, got {stream!r}.")
+    digest = hashlib.sha256(f"{seed}/{stream}/{step}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def make_generator(seed: int, stream: str, step: int = 0) -> torch.Generator:
+    """A CPU generator for one draw; tensors are drawn on the CPU so that every device agrees."""
+    return torch.Generator().manual_seed(derive_seed(seed, stream, step))
+
+
+def draw_noise(seed: int, stream: str, step: int, *, batch_size: int, latent_size: int) -> Tensor:
+    """Standard normal noise of shape (batch_size, latent_size)."""
+    generator = make_generator(seed, stream, step)
+    return torch.randn(batch_size, latent_size, generator=generator)
+
+
+@contextlib.contextmanager
+def seeded_init(seed: int, stream: str) -> Iterator[None]:
+    """Let layers draw their weights from a stream; PyTorch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, stream))
+        yield

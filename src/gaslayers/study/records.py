@@ -1,0 +1,164 @@
+"""What a run leaves behind: one folder with a record, curves, pictures and a checkpoint.
+
+::
+
+    <out>/<case>-<variant>-seed<seed>/
+        record.json             what ran, on what, with which outcome; written last
+        curves.csv              one row a logged iteration
+        samples/000200.png      32 images from fixed noise, four rows of eight
+        checkpoint.safetensors  both networks and optimisers after the last saved iteration
+
+A run is finished when its record is there. Every file is written under another name and then
+renamed, so that a reader or a killed writer never leaves half of one.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from torchvision.utils import make_grid
+
+from gaslayers.study.config import RunConfig
+
+GRID_COLUMNS = 8
+
+
+class CurvePoint(BaseModel):
+    """What was read after one iteration, on a fresh batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    iteration: int
+    discriminator_loss: float
+    generator_loss: float
+    real_logit_mean: float
+    real_logit_std: float
+    fake_logit_mean: float
+    fake_logit_std: float
+
+
+class Machine(BaseModel):
+    """What a run ran on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str
+    processor: str
+    threads: int
+    platform: str
+    python: str
+    torch: str
+    gaslayers: str
+
+
+class MemoryReading(BaseModel):
+    """CUDA memory of one D step, in bytes; three different numbers, never mixed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    peak_allocated: int
+    peak_reserved: int
+    process: int | None
+
+
+class Record(BaseModel):
+    """The record of one finished run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    preset: str
+    config: RunConfig
+    config_hash: str
+    code_hash: str
+    data_source: str
+    machine: Machine
+    outcome: Literal["finished", "non_finite"]
+    message: str = ""
+    iterations_done: int
+    seconds: float
+    processor_seconds: float
+    iterations_per_second: float
+    discriminator_parameters: int
+    generator_parameters: int
+    discriminator_forward_flops: int
+    flops_convention: str
+    memory: MemoryReading | None = None
+
+
+class RunFolder:
+    """The paths of one run and the only way in which its files are read and written.
+
+    Args:
+        path: The run's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record_path = path / "record.json"
+        self.curves_path = path / "curves.csv"
+        self.samples_path = path / "samples"
+        self.checkpoint_path = path / "checkpoint.safetensors"
+        self.lock_path = path / "run.lock"
+
+    def read_record(self) -> Record:
+        """Read and check the record.
+
+        Raises:
+            FileNotFoundError: There is none.
+            pydantic.ValidationError: It does not fit the schema.
+        """
+        return Record.model_validate_json(self.record_path.read_bytes())
+
+    def write_record(self, record: Record) -> None:
+        """Write the record; from here on the run is finished."""
+        write_atomically(self.record_path, (record.model_dump_json(indent=2) + "\n").encode())
+
+    def read_curves(self) -> list[CurvePoint]:
+        """Read all logged iterations in order."""
+        with self.curves_path.open(newline="") as file:
+            return [CurvePoint.model_validate(row) for row in csv.DictReader(file)]
+
+    def write_curves(self, curves: list[CurvePoint]) -> None:
+        """Write all logged iterations; floats are written so that they read back the same."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(CurvePoint.model_fields), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(point.model_dump() for point in curves)
+        write_atomically(self.curves_path, text.getvalue().encode())
+
+    def sample_paths(self) -> dict[int, Path]:
+        """The sample grids by iteration, in order."""
+        return {int(path.stem): path for path in sorted(self.samples_path.glob("*.png"))}
+
+    def write_samples(self, iteration: int, images: torch.Tensor) -> None:
+        """Write images of shape (N, 1, H, W) in [0, 1] as one grey grid without gaps."""
+        grid = make_grid(images, nrow=GRID_COLUMNS, padding=0)[0]
+        pixels = grid.mul(255.0).round().to(torch.uint8).numpy()
+        png = io.BytesIO()
+        Image.fromarray(pixels).save(png, format="PNG", optimize=True)
+        write_atomically(self.samples_path / f"{iteration:06d}.png", png.getvalue())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is there in full or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,59 @@
+"""The common ends of the loss panels' axes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from gaslayers.study.report.convention import Convention
+from gaslayers.study.report.original import Loss, OriginalCurve
+from gaslayers.study.report.runs import Group, Run
+
+
+def losses_of(run: Run, loss: Loss) -> tuple[list[int], list[float]]:
+    """The iterations and losses of one run."""
+    values = [
+        point.generator_loss if loss == "generator" else point.discriminator_loss
+        for point in run.curves
+    ]
+    return [point.iteration for point in run.curves], values
+
+
+def finite_losses(run: Run, loss: Loss) -> list[float]:
+    """The losses of one run that are numbers."""
+    return [value for value in losses_of(run, loss)[1] if math.isfinite(value)]
+
+
+def last_iteration(group: Group, originals: dict[str, OriginalCurve]) -> int:
+    """Where the iterations end.
+
+    The original was read every 200 iterations: a shorter run's panels reach to its next reading,
+    so that there is something to compare with.
+    """
+    last = group.config.iterations - 1
+    ends = [last, 1]
+    for curve in originals.values():
+        ends.append(next((there for there in curve.iterations if there >= last), last))
+    return max(ends)
+
+
+def highest_loss(
+    group: Group,
+    loss: Loss,
+    convention: Convention,
+    originals: dict[str, OriginalCurve],
+) -> float:
+    """Where the losses end.
+
+    A few losses before a run leaves the finite numbers would flatten all other curves: where the
+    highest is far above nearly all of them, the axis ends near these.
+    """
+    values = [value for run in group.runs for value in finite_losses(run, loss)]
+    end = last_iteration(group, originals)
+    needed = [convention.undecided, *convention.saturated]
+    for iterations, losses in originals.values():
+        needed += [y for x, y in zip(iterations, losses, strict=True) if x <= end]
+    usual = max([*needed, float(np.percentile(values, 98)) if values else 0.0])
+    highest = max([*needed, *values])
+    return highest if highest <= 3 * usual else 1.5 * usual

@@ -1,0 +1,88 @@
+"""32 generated digits of each of the six cases on one page, in the study's order."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from gaslayers._checks import bad_value
+from gaslayers.models import CASES
+from gaslayers.study.config import SAMPLE_COUNT
+from gaslayers.study.records import GRID_COLUMNS
+from gaslayers.study.report.captions import VARIANT_WORDS, caption_lines, describe_end
+from gaslayers.study.report.runs import OWNER, REPEAT, Group, Run
+from gaslayers.study.report.sheet import FAINT, INK, SMALL_SIZE, TEXT_SIZE, WIDTH, Sheet
+
+PIXELS_PER_INCH = 100
+"""Of the generated pictures. A page drawn at a multiple of it shows them square and sharp."""
+
+COLUMNS = 3
+_GRID_PIXELS = (GRID_COLUMNS * 28, math.ceil(SAMPLE_COUNT / GRID_COLUMNS) * 28)
+_CELL_WIDTH, _CELL_HEIGHT = (pixels / PIXELS_PER_INCH for pixels in _GRID_PIXELS)
+_GAP = (WIDTH - COLUMNS * _CELL_WIDTH) / (COLUMNS + 1)
+_LABEL, _NOTE, _BOTTOM = 0.24, 0.2, 0.04
+
+
+def read_grid(run: Run, iteration: int) -> NDArray[np.uint8] | None:
+    """A run's grid at an iteration, or its last one before; None where there is none.
+
+    Raises:
+        ValueError: The picture is damaged.
+    """
+    iterations = [there for there in run.samples if there <= iteration]
+    if not iterations:
+        return None
+    path = run.samples[iterations[-1]]
+    rule = f"be a grid of {_GRID_PIXELS[0]} x {_GRID_PIXELS[1]} pixels"
+    try:
+        with Image.open(path) as picture:
+            grey = picture.convert("L")
+    except (OSError, SyntaxError) as error:  # Pillow raises the second for a broken PNG chunk
+        raise bad_value(OWNER, str(path), rule, str(error), REPEAT) from error
+    if grey.size != _GRID_PIXELS:
+        raise bad_value(OWNER, str(path), rule, grey.size, REPEAT)
+    return np.asarray(grey)
+
+
+def shown_runs(group: Group) -> dict[str, Run]:
+    """The run of each case whose samples are shown: that of the lowest seed."""
+    return {case: group.runs_of(case)[0] for case in CASES if group.runs_of(case)}
+
+
+def draw_samples(group: Group, iteration: int) -> Figure:
+    """Draw the samples of all cases after an iteration."""
+    shown = shown_runs(group)
+    seeds = {run.config.seed for run in shown.values()}
+    notes = {case: describe_end(run) for case, run in shown.items()}
+    has_notes = any(notes.values())
+    cell = _LABEL + has_notes * _NOTE + _CELL_HEIGHT
+    sheet = Sheet(
+        f"Samples after iteration {iteration}, {VARIANT_WORDS[group.config.variant]}",
+        caption_lines(group, shown.values()),
+        body=math.ceil(len(CASES) / COLUMNS) * (cell + _GAP) + _BOTTOM,
+    )
+    for index, case in enumerate(CASES):
+        row, column = divmod(index, COLUMNS)
+        left = _GAP + column * (_CELL_WIDTH + _GAP)
+        top = row * (cell + _GAP)
+        seed = f", seed {shown[case].config.seed}" if case in shown and len(seeds) > 1 else ""
+        sheet.write(case + seed, left=left, top=top, size=TEXT_SIZE, color=INK)
+        if case in shown and iteration >= shown[case].record.iterations_done:
+            sheet.write(notes[case], left=left, top=top + _LABEL, size=SMALL_SIZE, color=FAINT)
+        axes = sheet.add_axes(
+            left=left, top=top + cell - _CELL_HEIGHT, width=_CELL_WIDTH, height=_CELL_HEIGHT
+        )
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        grid = read_grid(shown[case], iteration) if case in shown else None
+        if grid is None:
+            axes.set_facecolor("#eeeeee")
+            why = "no samples yet" if case in shown else group.why_empty(case)
+            axes.text(0.5, 0.5, why, ha="center", va="center", size=TEXT_SIZE, color=FAINT)
+        else:
+            axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    return sheet.figure

@@ -1,0 +1,137 @@
+"""One run from its first iteration, or its last checkpoint, to its record."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+
+import torch
+from lightning_fabric import Fabric
+
+import gaslayers
+from gaslayers.accounting import count
+from gaslayers.study.checkpoint import Progress, load_checkpoint, save_checkpoint
+from gaslayers.study.config import RunConfig
+from gaslayers.study.data import Digits
+from gaslayers.study.memory import measure_discriminator_step
+from gaslayers.study.program import code_hash
+from gaslayers.study.records import CurvePoint, Machine, Record, RunFolder
+from gaslayers.study.training import Game, NonFiniteLossError
+
+CHECKPOINT_SECONDS = 15.0
+
+OnIteration = Callable[[int, CurvePoint | None], None]
+"""Called after each iteration with the number done and, where one was read, the curve's point."""
+
+
+def run(
+    config: RunConfig,
+    folder: RunFolder,
+    digits: Digits,
+    fabric: Fabric,
+    *,
+    preset: str,
+    on_iteration: OnIteration,
+) -> Record:
+    """Train, continuing from a checkpoint where there is one, and leave a finished run folder.
+
+    The result is the same, bit for bit on one CPU, however often the run was killed on its way.
+
+    Args:
+        config: What the run is.
+        folder: Where its files go.
+        digits: The real data.
+        fabric: Where it runs.
+        preset: The preset's name, for the record.
+        on_iteration: Called after each iteration.
+
+    Raises:
+        CheckpointError: The folder holds a checkpoint that cannot be continued from.
+    """
+    game = Game(config, digits, fabric)
+    program = code_hash(config)
+    if folder.checkpoint_path.exists():
+        progress = load_checkpoint(folder.checkpoint_path, game, code_hash=program)
+        on_iteration(progress.next_iteration, None)
+    else:
+        progress = Progress(
+            config_hash=config.config_hash,
+            code_hash=program,
+            next_iteration=0,
+            seconds=0.0,
+            processor_seconds=0.0,
+            curves=[],
+        )
+    message = ""
+    try:
+        _train(game, folder, progress, on_iteration)
+    except NonFiniteLossError as error:
+        message = f"after {progress.next_iteration} iterations {error}"
+    folder.write_curves(progress.curves)
+    record = _make_record(game, digits, progress, preset=preset, message=message)
+    folder.write_record(record)
+    return record
+
+
+def _train(game: Game, folder: RunFolder, progress: Progress, on_iteration: OnIteration) -> None:
+    config = game.config
+    saved = started = time.monotonic()
+    busy_before = time.process_time() - progress.processor_seconds
+    started -= progress.seconds
+    for iteration in range(progress.next_iteration, config.iterations):
+        game.iterate(iteration)
+        point = game.evaluate(iteration) if config.is_logged(iteration) else None
+        if point is not None:
+            progress.curves.append(point)
+        if config.is_sampled(iteration):
+            folder.write_samples(iteration, game.sample())
+        progress.next_iteration = iteration + 1
+        progress.seconds = time.monotonic() - started
+        progress.processor_seconds = time.process_time() - busy_before
+        last = progress.next_iteration == config.iterations
+        if last or time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            save_checkpoint(folder.checkpoint_path, game, progress)
+            saved = time.monotonic()
+        on_iteration(progress.next_iteration, point)
+
+
+def _make_record(
+    game: Game, digits: Digits, progress: Progress, *, preset: str, message: str
+) -> Record:
+    config = game.config
+    image = torch.zeros(1, 1, 28, 28, device=game.fabric.device)
+    cost = count(game.discriminator, (image,))
+    done = progress.next_iteration
+    return Record(
+        preset=preset,
+        config=config,
+        config_hash=config.config_hash,
+        code_hash=progress.code_hash,
+        data_source=digits.source,
+        machine=_describe_machine(game.fabric),
+        outcome="non_finite" if message else "finished",
+        message=message,
+        iterations_done=done,
+        seconds=progress.seconds,
+        processor_seconds=progress.processor_seconds,
+        iterations_per_second=done / progress.seconds if progress.seconds else 0.0,
+        discriminator_parameters=sum(p.numel() for p in game.discriminator.parameters()),
+        generator_parameters=sum(p.numel() for p in game.generator.parameters()),
+        discriminator_forward_flops=config.batch_size * cost.flops,
+        flops_convention=cost.convention,
+        memory=measure_discriminator_step(game),
+    )
+
+
+def _describe_machine(fabric: Fabric) -> Machine:
+    device = fabric.device
+    return Machine(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        processor=platform.processor() or platform.machine(),
+        threads=torch.get_num_threads(),
+        platform=platform.system(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        gaslayers=gaslayers.__version__,
+    )

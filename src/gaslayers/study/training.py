@@ -1,0 +1,155 @@
+"""One iteration of the LSGAN game, and what is read off it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from gaslayers.losses import LSGANDiscriminatorLoss, LSGANGeneratorLoss
+from gaslayers.models import LSGANGenerator, build_discriminator
+from gaslayers.study.batches import RealBatches
+from gaslayers.study.config import SAMPLE_COUNT, RunConfig
+from gaslayers.study.data import Digits
+from gaslayers.study.optimizers import make_optimizer
+from gaslayers.study.randomness import draw_noise, seeded_init
+from gaslayers.study.records import CurvePoint
+
+
+class NonFiniteLossError(ArithmeticError):
+    """A loss became infinite or not a number; the run ends with a record that says so."""
+
+
+class Game:
+    """The two networks, their optimisers and losses, and the moves of training.
+
+    Args:
+        config: What the run is.
+        digits: The real data.
+        fabric: Where it runs.
+        memory_efficient: Let the lean paths run; same outputs and gradients.
+    """
+
+    def __init__(
+        self, config: RunConfig, digits: Digits, fabric: Fabric, *, memory_efficient: bool = True
+    ) -> None:
+        self.config = config
+        self.fabric = fabric
+        self.batches = RealBatches(digits, config)
+        with seeded_init(config.seed, "init of G"):
+            generator = LSGANGenerator(
+                base_channels=config.generator_base_channels,
+                upsampling=config.generator_upsampling,
+                variant=config.generator_variant,
+            )
+        with seeded_init(config.seed, "init of D"):
+            discriminator = build_discriminator(
+                config.case, variant=config.variant, memory_efficient=memory_efficient
+            )
+        # The convolutions are several times faster in this layout, on CPU and CUDA alike.
+        layout = torch.channels_last
+        self.generator = generator.to(fabric.device).to(memory_format=layout)
+        self.discriminator = discriminator.to(fabric.device).to(memory_format=layout)
+        self.generator_optimizer = make_optimizer(self.generator.parameters(), config)
+        self.discriminator_optimizer = make_optimizer(self.discriminator.parameters(), config)
+        self.discriminator_loss = LSGANDiscriminatorLoss(reduction=config.loss_reduction)
+        self.generator_loss = LSGANGeneratorLoss(reduction=config.loss_reduction)
+
+    def iterate(self, iteration: int) -> None:
+        """One D step, then the G steps, each with fresh noise.
+
+        Raises:
+            NonFiniteLossError: A loss is infinite or not a number.
+        """
+        self.discriminator_step(iteration)
+        for move in range(self.config.generator_steps):
+            self.generator_step(iteration, move)
+
+    def _training_noise(self, iteration: int, move: int) -> Tensor:
+        return self._noise("training z", iteration * (1 + self.config.generator_steps) + move)
+
+    def _noise(self, stream: str, step: int, batch_size: int | None = None) -> Tensor:
+        noise = draw_noise(
+            self.config.seed,
+            stream,
+            step,
+            batch_size=self.config.batch_size if batch_size is None else batch_size,
+            latent_size=self.generator.latent_size,
+        )
+        return noise.to(self.fabric.device)
+
+    def _to_device(self, images: Tensor) -> Tensor:
+        return images.to(self.fabric.device, memory_format=torch.channels_last)
+
+    def discriminator_step(self, iteration: int) -> None:
+        """Move D on this iteration's real images and on fresh generated ones."""
+        self.discriminator.requires_grad_(True)
+        real = self._to_device(self.batches.training(iteration))
+        # No graph through G: this step does not move it.
+        with torch.no_grad():
+            fake = self.generator(self._training_noise(iteration, 0))
+        loss = self.discriminator_loss(self.discriminator(real), self.discriminator(fake))
+        self._descend(loss, self.discriminator_optimizer)
+
+    def generator_step(self, iteration: int, move: int) -> None:
+        """Move G by its ``move``-th step of this iteration."""
+        # No gradients for D's weights: this step does not move them.
+        self.discriminator.requires_grad_(False)
+        fake = self.generator(self._training_noise(iteration, 1 + move))
+        loss = self.generator_loss(self.discriminator(fake))
+        self._descend(loss, self.generator_optimizer)
+
+    def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        if not math.isfinite(loss.item()):
+            raise NonFiniteLossError(f"the loss is {loss.item()}")
+        optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        optimizer.step()
+
+    @torch.no_grad()
+    def evaluate(self, iteration: int) -> CurvePoint:
+        """Both losses and the logits' mean and spread on a fresh batch."""
+        real = self._to_device(self.batches.evaluation(iteration))
+        fake = _run_aside(self.generator, self._noise("evaluation z", iteration))
+        real_logits = _run_aside(_Logits(self.discriminator), real)
+        fake_logits = _run_aside(_Logits(self.discriminator), fake)
+        real_scores = self.discriminator.activate(real_logits)
+        fake_scores = self.discriminator.activate(fake_logits)
+        return CurvePoint(
+            iteration=iteration,
+            discriminator_loss=self.discriminator_loss(real_scores, fake_scores).item(),
+            generator_loss=self.generator_loss(fake_scores).item(),
+            real_logit_mean=real_logits.mean().item(),
+            real_logit_std=real_logits.std().item(),
+            fake_logit_mean=fake_logits.mean().item(),
+            fake_logit_std=fake_logits.std().item(),
+        )
+
+    @torch.no_grad()
+    def sample(self) -> Tensor:
+        """(32, 1, 28, 28) images in [0, 1] from the run's fixed noise."""
+        images = _run_aside(self.generator, self._noise("sample z", 0, SAMPLE_COUNT))
+        return images.cpu().add(1.0).div(2.0).clamp(0.0, 1.0)
+
+
+class _Logits(nn.Module):
+    """A discriminator's logits as a module's forward, which `functional_call` wants."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, 1)."""
+        logits: Tensor = self.discriminator.logits(x)  # type: ignore[operator]
+        return logits
+
+
+def _run_aside(module: nn.Module, x: Tensor) -> Tensor:
+    """Run a network with its batch statistics, as in training, but leave the running ones alone."""
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    output: Tensor = functional_call(module, buffers, (x,))
+    return output

@@ -1,0 +1,82 @@
+"""What the checks of the contract share: how they fail, what counts as equal, one training pass."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+# The checks run in float64, where another order of summation moves the last digits alone.
+RELATIVE_TOLERANCE = 1e-9
+ABSOLUTE_TOLERANCE = 1e-11
+
+DROPOUTS = (
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
+
+
+class ContractError(AssertionError):
+    """A block breaks its contract; the message names the block and the check."""
+
+
+def require(holds: bool, sentence: str) -> None:  # noqa: FBT001  (reads as `assert`, which it is)
+    """Fail with the sentence unless the condition holds."""
+    if not holds:
+        raise ContractError(sentence)
+
+
+def require_close(actual: Tensor, expected: Tensor, what: str) -> None:
+    """Fail unless two tensors are equal up to rounding."""
+    torch.testing.assert_close(
+        actual,
+        expected,
+        rtol=RELATIVE_TOLERANCE,
+        atol=ABSOLUTE_TOLERANCE,
+        equal_nan=True,
+        msg=lambda detail: f"{what} differs. {detail}",
+    )
+
+
+def require_equal(actual: Tensor, expected: Tensor, what: str) -> None:
+    """Fail unless two tensors are equal to the last bit."""
+    require(torch.equal(actual, expected), f"{what} differs")
+
+
+def training_pass(block: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Run forward and backward in training mode; return output, gradients and buffers by name.
+
+    Dropout is off: its mask depends on the memory order that some checks vary.
+    """
+    block.train()
+    for module in block.modules():
+        if isinstance(module, DROPOUTS):
+            module.eval()
+    block.zero_grad()
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    y = block(x)
+    # A norm makes the sum of its outputs constant; uneven weights leave gradients to compare.
+    weights = torch.linspace(-1.0, 1.0, y.numel(), dtype=y.dtype, device=y.device)
+    (y * weights.view(y.shape)).sum().backward()
+    results = {"the output": y.detach()}
+    if x.grad is not None:
+        results["the input's gradient"] = x.grad
+    for name, parameter in block.named_parameters():
+        if parameter.grad is not None:
+            results[f"the gradient of `{name}`"] = parameter.grad.clone()
+    for name, buffer in block.named_buffers():
+        results[f"the buffer `{name}`"] = buffer.clone()
+    return results
+
+
+def require_same_pass(
+    actual: dict[str, Tensor], expected: dict[str, Tensor], condition: str
+) -> None:
+    """Fail unless two training passes agree in every result."""
+    missing = sorted(expected.keys() ^ actual.keys())
+    require(not missing, f"{', '.join(missing)} only on one side {condition}")
+    for name, value in expected.items():
+        require_close(actual[name], value, f"{name} {condition}")

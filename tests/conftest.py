@@ -1,0 +1,23 @@
+"""What every test starts from: few threads, no display, one seed, hypothesis without a clock."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from hypothesis import settings
+
+# A deadline would fail tests on a busy machine; the time of the suite is watched as a whole.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def _one_seed() -> None:
+    """Start each test from the same random state, so that neither order nor selection matters."""
+    torch.manual_seed(0)
