@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from gaslayers._checks import bad_type
+
 if TYPE_CHECKING:
     from gaslayers.study.config import RunConfig
 
@@ -40,7 +42,13 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step; there is no use for a closure here."""
+        """Take one step.
+
+        Raises:
+            TypeError: A closure is given.
+        """
+        if closure is not None:
+            raise bad_type("TensorFlowRMSprop", "closure", "be None", closure)
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:

@@ -121,7 +121,8 @@ def _load_training_files(raw: Path) -> Digits:
     )
     for expected in (TRAINING_IMAGES, TRAINING_LABELS):
         verify_file(raw / expected.name, expected, owner=_OWNER, remedy=remedy)
-    images = read_image_file(str(raw / TRAINING_IMAGES.name))
+    from torchvision.datasets import MNIST
+    images = MNIST(raw.parents[1]).data
     labels = read_label_file(str(raw / TRAINING_LABELS.name))
     return Digits(images, labels, "mnist", _content_hash(images, labels))
 
@@ -159,7 +160,7 @@ def _fetch_from(mirror: str, archive: str, raw: Path) -> Exception | None:
     from torchvision.datasets import MNIST
     from torchvision.datasets.utils import download_and_extract_archive
 
-    md5 = dict(MNIST.resources)["train-images-idx3-ubyte.gz"]
+    md5 = dict(MNIST.resources)[archive]
     try:
         download_and_extract_archive(f"{mirror}{archive}", raw, filename=archive, md5=md5)
     except (OSError, RuntimeError, HTTPException) as error:

@@ -32,10 +32,11 @@ def last_iteration(group: Group, originals: dict[str, OriginalCurve]) -> int:
     so that there is something to compare with.
     """
     last = group.config.iterations - 1
-    ends = [last, 1]
-    for curve in originals.values():
-        ends.append(next((there for there in curve.iterations if there >= last), last))
-    return max(ends)
+    nexts = [
+        next((there for there in curve.iterations if there >= last), last)
+        for curve in originals.values()
+    ]
+    return max([last, 1, *nexts])
 
 
 def highest_loss(

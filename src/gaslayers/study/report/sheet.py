@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -64,10 +65,10 @@ class Sheet:
             self._put(text, _MARGIN, top, size=size, weight=weight, color=colour)
             top += size * _LINE_SPACING * _POINT
 
-    def _put(self, text: str, left: float, top: float, **style: str | float) -> None:
+    def _put(self, text: str, left: float, top: float, **style: Any) -> None:
         self.figure.text(left / WIDTH, 1 - top / self.height, text, va="top", **style)
 
-    def write(self, text: str, *, left: float, top: float, **style: str | float) -> None:
+    def write(self, text: str, *, left: float, top: float, **style: Any) -> None:
         """Write text at a place of the body, in inches from its upper left corner."""
         self._put(text, left, self._header + top, **style)
 
