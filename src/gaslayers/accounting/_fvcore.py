@@ -7,73 +7,112 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.utils import _pytree as pytree
 
-from gaslayers.accounting._handles import Handle, Key, elementwise, multiply_adds, own_handles
-from gaslayers.accounting._sandbox import Call
+from gaslayers.accounting._handles import Handle, Values, all_handles
+from gaslayers.accounting._sandbox import Call, tensors_of
 
-ROOT = "module"  # the counted module's name inside the traced one
+_ROOT = "module"  # the counted module's name inside the traced one
 
-_MULTIPLY_ADDS = {"addmm": "addmm", "bmm": "bmm", "_convolution": "conv", "linear": "linear"}
+Key: TypeAlias = tuple[str, str, bool]
+"""Operator, quantity, and whether the inputs have a part in it."""
 
 
 @dataclass(frozen=True)
 class Traced:
     """What the trace of one call holds, by module name, each with its descendants' share."""
 
-    counts: dict[str, Counter[Key]]
+    counts: Mapping[str, Counter[Key]]
     unsupported: Counter[str]
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+    uncalled: tuple[str, ...]
 
 
 class _Traceable(nn.Module):
-    """The call as a function of its tensors alone: the tracer knows few other types."""
+    """The call as a function from tensors to tensors: the tracer knows few other types."""
 
     def __init__(self, call: Call) -> None:
         super().__init__()
         self.module = call.module
-        leaves, self.spec = pytree.tree_flatten((call.args, call.kwargs))
-        self.leaves = leaves
-        self.positions = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self.leaves, self.spec = pytree.tree_flatten((call.args, call.kwargs))
+        self.positions = [i for i, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor)]
+        self.inputs = tuple(self.leaves[position] for position in self.positions)
+        self.called: set[str] = set()
+        self.outputs: list[Tensor] = []
+        for name, part in self.module.named_modules():
+            part.register_forward_hook(self._observer(name))
+
+    def _observer(self, name: str) -> Any:
+        def observe(part: nn.Module, _args: Any, output: Any) -> None:
+            self.called.add(name)
+            # The tracer drops what no output depends on; but a dead branch has run, at its cost.
+            if part._parameters or part is self.module:
+                self.outputs.extend(tensors_of(output))
+
+        return observe
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         leaves = list(self.leaves)
         for position, tensor in zip(self.positions, tensors, strict=True):
             leaves[position] = tensor
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
-        # The tracer drops what no output depends on, yet a dead branch has run and has its cost.
-        reached: list[Tensor] = []
-        for module in self.module.modules():
-            if next(module.parameters(recurse=False), None) is not None:
-                module.register_forward_hook(
-                    lambda _module, _args, output: reached.extend(_tensors(output))
-                )
-        reached.extend(_tensors(self.module(*args, **kwargs)))
-        return tuple(reached)
+        self.module(*args, **kwargs)
+        return tuple(self.outputs)
+
+    def uncalled(self) -> Iterator[str]:
+        for name, part in self.module.named_modules():
+            is_container = type(part).forward is nn.ModuleList.forward
+            if name not in self.called and not is_container:
+                yield name
+
+
+class _Dependence:
+    """Which values of a trace the inputs have a part in; graph inputs past them are weights."""
+
+    def __init__(self, inputs: int) -> None:
+        self._inputs = inputs
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, value: Any) -> bool:
+        name = value.debugName()
+        if name not in self._known:
+            node = value.node()
+            if node.kind() == "prim::Param":
+                for i, entry in enumerate(node.outputs()):
+                    self._known[entry.debugName()] = i < self._inputs
+            else:
+                self._known[name] = any([self(source) for source in node.inputs()])
+        return self._known[name]
+
+    def split(self, handle: Handle) -> Any:
+        """Let the handle tell what the inputs have a part in from what they have not."""
+
+        def count(inputs: Values, outputs: Values) -> Counter[Key]:
+            grows = self(outputs[0])
+            return Counter({(*key, grows): cost for key, cost in handle(inputs, outputs).items()})
+
+        return count
 
 
 @contextmanager
 def _functions_inlined() -> Iterator[None]:
-    """Let the forward of a custom autograd function run in the open, where the tracer sees it."""
+    """Run the forward of custom autograd functions in the open, where the tracer sees it."""
     original = torch.autograd.Function.__dict__["apply"]
+    unsplit = torch.autograd.Function.setup_context
 
     def apply(function: type[Any], *args: Any, **kwargs: Any) -> Any:
         context: Any = FunctionCtx()
         context.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
-        splits = function.setup_context is not torch.autograd.Function.setup_context
-        with torch.no_grad():  # as in the real one
-            return function.forward(*(args if splits else (context, *args)), **kwargs)
+        leading = (context,) if function.setup_context is unsplit else ()
+        with torch.no_grad():  # as when it is applied
+            return function.forward(*leading, *args, **kwargs)
 
     torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
     try:
@@ -82,39 +121,25 @@ def _functions_inlined() -> Iterator[None]:
         torch.autograd.Function.apply = original  # type: ignore[method-assign]
 
 
-def _handles(defaults: dict[str, Callable[..., Any]]) -> dict[str, Handle | None]:
-    """fvcore's own handles with our keys, ours over them."""
-    table: dict[str, Handle | None] = {}
-    for name, handle in defaults.items():
-        operator = name.removeprefix("aten::")
-        if operator in _MULTIPLY_ADDS:
-            table[name] = multiply_adds(_MULTIPLY_ADDS[operator], handle)
-        else:
-            table[name] = elementwise(operator, handle)
-    return table | own_handles()
-
-
 def trace(call: Call) -> Traced:
     """Trace the call and count its operators."""
     with warnings.catch_warnings():
-        # At import fvcore uses what torch deprecates; a trace warns of every branch on a size.
+        # fvcore uses what torch deprecates; a trace warns of every branch on a size.
         warnings.simplefilter("ignore")
         from fvcore.nn import FlopCountAnalysis
 
         traceable = _Traceable(call)
-        tensors = tuple(traceable.leaves[position] for position in traceable.positions)
-        analysis = FlopCountAnalysis(traceable, tensors)
+        analysis = FlopCountAnalysis(traceable, traceable.inputs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        handles = _handles(dict(analysis._op_handles))
-        analysis.clear_op_handles()
-        analysis.set_op_handle(**handles)
+        dependence = _Dependence(len(traceable.inputs))
+        for name, handle in all_handles(analysis._op_handles).items():
+            analysis._op_handles.pop(name, None)  # an ignored operator must have no handle
+            analysis.set_op_handle(name, None if handle is None else dependence.split(handle))
         with _functions_inlined():
             counts = analysis.by_module_and_operator()
-            unsupported = analysis.unsupported_ops()
-    prefix = f"{ROOT}."
-    named = {
-        name.removeprefix(ROOT).removeprefix("."): counted
-        for name, counted in counts.items()
-        if name == ROOT or name.startswith(prefix)
-    }
-    return Traced(counts=named, unsupported=unsupported)
+    names = [name for name, _ in call.module.named_modules()]
+    return Traced(
+        counts={name: counts[f"{_ROOT}.{name}".removesuffix(".")] for name in names},
+        unsupported=analysis.unsupported_ops(),
+        uncalled=tuple(traceable.uncalled()),
+    )

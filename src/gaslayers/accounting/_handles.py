@@ -7,7 +7,7 @@ A handle takes the input and output values of a graph node and returns a counter
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, TypeAlias
 
@@ -16,11 +16,13 @@ from gaslayers.accounting._einsum import einsum_macs
 
 MACS, ELEMENTWISE, ACTIVATIONS = "macs", "elementwise", "activations"
 
-Key: TypeAlias = tuple[str, str]
-Values: TypeAlias = Sequence[Any]  # torch._C.Value, which carries a shape and a type
-Handle: TypeAlias = Callable[[Values, Values], "Counter[Key]"]
+Values: TypeAlias = Sequence[Any]  # of torch._C.Value, which knows its type and its shape
+Handle: TypeAlias = Callable[[Values, Values], "Counter[tuple[str, str]]"]
+ForeignHandle: TypeAlias = Callable[[Values, Values], Any]
 
 _FLOATS = {"Half", "BFloat16", "Float", "Double", "ComplexHalf", "ComplexFloat", "ComplexDouble"}
+_FVCORE_PRODUCTS = {"addmm": "addmm", "bmm": "bmm", "_convolution": "conv", "linear": "linear"}
+_OWN_PRODUCTS = {"mm": 0, "mv": 0, "dot": 0, "vdot": 0, "baddbmm": 1, "addmv": 1}
 
 
 def _shape(value: Any) -> list[int]:
@@ -31,16 +33,16 @@ def _is_float(value: Any) -> bool:
     return value.isCompleteTensor() and value.type().scalarType() in _FLOATS
 
 
-def _product(operator: str, macs: int, outputs: Values) -> Counter[Key]:
-    """The count of an operator made of multiply-adds."""
+def _product(operator: str, macs: int, outputs: Values) -> Counter[tuple[str, str]]:
+    """The count of an operator that is made of multiply-adds."""
     written = prod(_shape(outputs[0]))
     return Counter({(operator, MACS): macs, (operator, ACTIVATIONS): written})
 
 
-def multiply_adds(operator: str, handle: Callable[[Values, Values], Any]) -> Handle:
-    """Give the operator the multiply-adds that a handle of fvcore's own finds."""
+def _foreign_product(operator: str, handle: ForeignHandle) -> Handle:
+    """The multiply-adds that a handle of fvcore's own finds."""
 
-    def count(inputs: Values, outputs: Values) -> Counter[Key]:
+    def count(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
         found = handle(inputs, outputs)
         macs = sum(found.values()) if isinstance(found, Mapping) else found
         return _product(operator, int(macs), outputs)
@@ -48,94 +50,97 @@ def multiply_adds(operator: str, handle: Callable[[Values, Values], Any]) -> Han
     return count
 
 
-def elementwise(operator: str, handle: Callable[[Values, Values], Any]) -> Handle:
-    """Give the operator the FLOPs that a handle of fvcore's own finds."""
+def _foreign_elementwise(operator: str, handle: ForeignHandle) -> Handle:
+    """The FLOPs that a handle of fvcore's own finds."""
     return lambda inputs, outputs: Counter({(operator, ELEMENTWISE): int(handle(inputs, outputs))})
 
 
-def _same_convolution(inputs: Values, outputs: Values) -> Counter[Key]:
-    """`aten::_convolution_mode`, the convolution with padding "same" or "valid"."""
+def _convolution_mode(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+    """The convolution with padding "same" or "valid"."""
     return _product("conv", prod(_shape(outputs[0])) * prod(_shape(inputs[1])[1:]), outputs)
 
 
-def _matmul(inputs: Values, outputs: Values) -> Counter[Key]:
-    """`aten::matmul` of any ranks, batches broadcast."""
+def _matmul(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+    """The product of any ranks, batches broadcast."""
     return _product("matmul", prod(_shape(outputs[0])) * _shape(inputs[0])[-1], outputs)
 
 
-def _batched(operator: str, first: int) -> Handle:
+def _plain_product(operator: str, first: int) -> Handle:
     """A product of (batches of) matrices or vectors, found from argument number ``first`` on."""
 
-    def count(inputs: Values, outputs: Values) -> Counter[Key]:
+    def count(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
         left, right = _shape(inputs[first]), _shape(inputs[first + 1])
-        columns = right[-1] if len(right) > 1 else 1
+        # A matrix times a matrix has as many columns as the right one, else it has one.
+        columns = right[-1] if len(right) == len(left) > 1 else 1
         return _product(operator, prod(left) * columns, outputs)
 
     return count
 
 
-def _attention(inputs: Values, outputs: Values) -> Counter[Key]:
-    """`aten::scaled_dot_product_attention`: the scores, then the mean of the values."""
+def _attention(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+    """Scores of all pairs of query and key, softmax, mean of the values."""
     query, value = _shape(inputs[0]), _shape(inputs[2])
-    written = _shape(outputs[0])
-    scores = prod(written[:-1]) * value[-2]
+    scores = prod(_shape(outputs[0])[:-1]) * value[-2]
     operator = "scaled_dot_product_attention"
     counted = _product(operator, scores * (query[-1] + value[-1]), outputs)
-    counted[operator, ELEMENTWISE] = 4 * scores  # scale and softmax
+    counted[operator, ELEMENTWISE] = (1 + PER_OUTPUT["softmax"]) * scores  # and their scale
     return counted
 
 
-def _einsum(inputs: Values, outputs: Values) -> Counter[Key]:
-    operands = [_shape(value) for value in inputs[1].node().inputs()]
-    path = None if len(inputs) < 3 else inputs[2].toIValue()
-    if path is None and len(inputs) > 2 and inputs[2].node().kind() == "prim::ListConstruct":
-        path = [item.toIValue() for item in inputs[2].node().inputs()]
-    return _product("einsum", einsum_macs(inputs[0].toIValue(), operands, path), outputs)
+def _einsum(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+    shapes = [_shape(value) for value in inputs[1].node().inputs()]
+    path = [item.toIValue() for item in inputs[2].node().inputs()] if len(inputs) > 2 else []
+    macs = einsum_macs(inputs[0].toIValue(), shapes, path)
+    return _product("einsum", macs, outputs)
 
 
-def _per_output(operator: str, cost: int) -> Handle:
-    def count(inputs: Values, outputs: Values) -> Counter[Key]:
-        if not _is_float(outputs[0]):
-            return Counter()
-        return Counter({(operator, ELEMENTWISE): cost * prod(_shape(outputs[0]))})
+def _per_element(operator: str, cost: int, *, of_input: bool) -> Handle:
+    """FLOPs in proportion to the elements of the first input or output, if these are floats."""
 
-    return count
-
-
-def _per_input(operator: str, cost: int) -> Handle:
-    def count(inputs: Values, outputs: Values) -> Counter[Key]:
-        if not _is_float(inputs[0]):
-            return Counter()
-        return Counter({(operator, ELEMENTWISE): cost * prod(_shape(inputs[0]))})
+    def count(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+        value = (inputs if of_input else outputs)[0]
+        elements = prod(_shape(value)) if _is_float(value) else 0
+        return Counter({(operator, ELEMENTWISE): cost * elements})
 
     return count
 
 
-def _dropout(inputs: Values, outputs: Values) -> Counter[Key]:
+def _dropout(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
     active = bool(inputs[2].toIValue())
     return Counter({("dropout", ELEMENTWISE): prod(_shape(outputs[0])) if active else 0})
 
 
-def _named(handles: Mapping[str, Handle]) -> Iterable[tuple[str, Handle]]:
-    """Each handle under the operator's name and under that of its in-place twin."""
-    for operator, handle in handles.items():
+def _with_twins(handles: Iterable[tuple[str, Handle]]) -> Iterator[tuple[str, Handle]]:
+    """Each handle under its operator's name and under that of the in-place twin."""
+    for operator, handle in handles:
         yield f"aten::{operator}", handle
         yield f"aten::{operator}_", handle
 
 
-def own_handles() -> dict[str, Handle | None]:
-    """Handles for what fvcore lacks or counts wrongly; None: an operator that costs nothing."""
-    table: dict[str, Handle | None] = dict.fromkeys((f"aten::{name}" for name in FREE), None)
-    table.update(_named({op: _per_output(op, cost) for op, cost in PER_OUTPUT.items()}))
-    table.update(_named({op: _per_input(op, cost) for op, cost in PER_INPUT.items()}))
-    table.update(_named(dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout"), _dropout)))
-    table["aten::_convolution_mode"] = _same_convolution
+def all_handles(foreign: Mapping[str, ForeignHandle]) -> dict[str, Handle | None]:
+    """Every handle by operator; None: an operator that costs nothing.
+
+    Args:
+        foreign: fvcore's own handles; those of ours replace them where they fall short.
+    """
+    table: dict[str, Handle | None] = {}
+    for name, handle in foreign.items():
+        operator = name.removeprefix("aten::")
+        product = _FVCORE_PRODUCTS.get(operator)
+        table[name] = (
+            _foreign_elementwise(operator, handle)
+            if product is None
+            else _foreign_product(product, handle)
+        )
+    table.update(dict.fromkeys((f"aten::{operator}" for operator in FREE), None))
+    for costs, of_input in ((PER_OUTPUT, False), (PER_INPUT, True)):
+        own = ((op, _per_element(op, cost, of_input=of_input)) for op, cost in costs.items())
+        table.update(_with_twins(own))
+    table.update(_with_twins((f"{kind}dropout", _dropout) for kind in ("", "feature_", "alpha_")))
+    for operator, first in _OWN_PRODUCTS.items():
+        table[f"aten::{operator}"] = _plain_product(operator, first)
+    table["aten::_convolution_mode"] = _convolution_mode
     table["aten::einsum"] = _einsum
     table["aten::matmul"] = _matmul
     table["aten::scaled_dot_product_attention"] = _attention
-    for operator, first in (
-        ("mm", 0), ("mv", 0), ("dot", 0), ("vdot", 0), ("inner", 0),
-        ("baddbmm", 1), ("addbmm", 1), ("addmv", 1),
-    ):  # fmt: skip
-        table[f"aten::{operator}"] = _batched(operator, first)
     return table

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from gaslayers._checks import bad_type, bad_value
@@ -29,68 +31,99 @@ class Call:
         """Run the forward pass."""
         return self.module(*self.args, **self.kwargs)
 
+    def inputs(self) -> list[Tensor]:
+        """Every tensor among the arguments."""
+        return tensors_of((self.args, self.kwargs))
+
     def tensors(self) -> Iterator[Tensor]:
-        """Every tensor of the module and its arguments, gradients left out."""
+        """Every tensor of the module and of its arguments, gradients left out."""
         for module in self.module.modules():
             yield from (t for t in module._parameters.values() if t is not None)
             yield from (t for t in module._buffers.values() if t is not None)
             yield from (t for t in vars(module).values() if isinstance(t, Tensor))
         yield from self.inputs()
 
-    def inputs(self) -> list[Tensor]:
-        """Every tensor among the arguments."""
-        leaves = pytree.tree_leaves((self.args, self.kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+def tensors_of(tree: Any) -> list[Tensor]:
+    """Every tensor in nested tuples, lists and dicts."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def make_call(owner: str, module: Any, inputs: Any, kwargs: Mapping[str, Any] | None) -> Call:
-    """Check the arguments of a count; a tuple of inputs is positional, all else one argument."""
+def make_call(owner: str, module: Any, inputs: Any, kwargs: Any) -> Call:
+    """Check the arguments; a tuple of inputs is positional, anything else is one argument."""
     if not isinstance(module, nn.Module):
         raise bad_type(owner, "module", "be a torch.nn.Module", module)
     if kwargs is not None and not isinstance(kwargs, Mapping):
         raise bad_type(owner, "kwargs", "be a mapping of keyword arguments or None", kwargs)
-    args = inputs if type(inputs) is tuple else (inputs,)
-    for wrapper in (nn.DataParallel, nn.parallel.DistributedDataParallel):
-        if isinstance(module, wrapper):
-            module = module.module
-    call = Call(module, args, dict(kwargs or {}))
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if torch.nn.parameter.is_lazy(tensor):
-            rule = f"be initialised, but {name!r} is lazy"
-            remedy = "Run one forward pass first, so that its shape is known."
-            raise bad_value(owner, "module", rule, type(module).__name__, remedy)
-    if any(tensor.is_meta for tensor in call.tensors()):
-        remedy = "Build it on a real device; a batch of one is enough, see CountReport.scaled."
-        raise bad_value(owner, "module", "hold values, as must its inputs", "meta tensors", remedy)
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
+    call = Call(module, inputs if type(inputs) is tuple else (inputs,), dict(kwargs or {}))
+    _check_runnable(owner, call)
     return call
 
 
-def copied(call: Call, *, plain: bool) -> Call:
-    """Copy the module and its arguments, so that nothing the copy does reaches the original.
+def _check_runnable(owner: str, call: Call) -> None:
+    for name, tensor in [*call.module.named_parameters(), *call.module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(tensor):
+            remedy = "Run one forward pass first, so that its shape is known."
+            raise bad_value(owner, "module", "be initialised", f"lazy {name}", remedy)
+    for name, module in call.module.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            remedy = "Pass the module that it was made of."
+            raise bad_type(owner, "module", "not be scripted", name or type(module), remedy)
+    if any(tensor.is_meta or isinstance(tensor, FakeTensor) for tensor in call.tensors()):
+        remedy = "Use real ones; a batch of one is enough, see CountReport.scaled."
+        raise bad_value(owner, "module", "be run on tensors that hold values", "meta", remedy)
 
-    Args:
-        call: What to copy; compiled modules are copied without their compiled code.
-        plain: Switch every module with a `memory_efficient` to its plain twin, whose operators
-            are those of the layers that it stands for.
-    """
+
+def copied(owner: str, call: Call) -> Call:
+    """Copy the module and its arguments, so that nothing the copy does reaches the original."""
     memo: dict[int, Any] = {}
     for tensor in call.tensors():
         if not tensor.is_leaf:  # as the weight of torch.nn.utils.weight_norm
-            memo[id(tensor)] = tensor.detach().clone().requires_grad_(tensor.requires_grad)
-    for module in reversed(list(call.module.modules())):
-        if hasattr(module, "_orig_mod"):  # torch.compile's wrapper
-            memo[id(module)] = copy.deepcopy(module._orig_mod, memo)
-    twin = Call(*copy.deepcopy((call.module, call.args, call.kwargs), memo))
-    if plain:
-        for module in twin.module.modules():
-            if getattr(module, "memory_efficient", False):
-                module.memory_efficient = False  # type: ignore[assignment]
-    return twin
+            twin = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+            memo[id(tensor)] = twin
+    try:
+        return Call(*copy.deepcopy((call.module, call.args, call.kwargs), memo))
+    except TypeError as error:
+        place = _uncopyable(call.module) or "among the inputs"
+        remedy = f"It runs on a copy, so that yours stays as it is ({error})."
+        raise bad_type(owner, "module", "be one that can be copied", place, remedy) from error
+
+
+def _uncopyable(module: nn.Module) -> str | None:
+    """The first attribute that cannot be copied, by its full name."""
+    for prefix, part in module.named_modules():
+        for name, value in vars(part).items():
+            try:
+                # Its own submodules come later, under their own names.
+                None if name == "_modules" else copy.deepcopy(value, {})
+            except (TypeError, RuntimeError):
+                return f"{prefix}.{name}".removeprefix(".")
+    return None
+
+
+def plain_twin(owner: str, call: Call) -> Call:
+    """Copy the call in the form whose operators are the layers that the module stands for.
+
+    Whatever has a `memory_efficient` is switched to its plain composition, compiled modules lose
+    their compiled code: both compute the same as what they replace.
+    """
+    twin = copied(owner, call)
+    root = nn.ModuleList([twin.module])
+    for parent in list(root.modules()):
+        for name, child in parent.named_children():
+            if hasattr(child, "_orig_mod"):
+                parent._modules[name] = child._orig_mod
+    for module in root.modules():
+        if getattr(module, "memory_efficient", False):
+            module.memory_efficient = False  # type: ignore[assignment]
+    return Call(root[0], twin.args, twin.kwargs)
 
 
 @contextmanager
 def isolated(call: Call) -> Iterator[None]:
-    """Put back the random states, and run what is usually fused as the operators it is made of."""
+    """Put every random state back at the end."""
     numpy = sys.modules.get("numpy")
     python_state = random.getstate()
     numpy_state = None if numpy is None else numpy.random.get_state()
@@ -101,8 +134,8 @@ def isolated(call: Call) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        for device_type, indices in devices.items():
-            fork = torch.random.fork_rng(devices=sorted(indices), device_type=device_type)
+        for kind, indices in devices.items():
+            fork = torch.random.fork_rng(devices=sorted(indices), device_type=kind)
             stack.enter_context(fork)
         try:
             yield
@@ -110,3 +143,18 @@ def isolated(call: Call) -> Iterator[None]:
             random.setstate(python_state)
             if numpy is not None:
                 numpy.random.set_state(numpy_state)
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Run what is fused or compiled as the operators that it is made of."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if "torch._dynamo" in sys.modules:  # else nothing has been compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_path)

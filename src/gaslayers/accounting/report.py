@@ -3,53 +3,62 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 from gaslayers._checks import bad_value, check_int
 from gaslayers.accounting import _tables
 
+_Count = TypeVar("_Count", bound="OperatorCount")
 
-@dataclass(frozen=True)
-class ModuleCount:
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorCount:
+    """The cost of all calls of one operator in the forward pass.
+
+    Args:
+        macs: Multiply-adds.
+        flops: ``2 * macs`` and the elementwise operations.
+        activations: Elements written, where the operator has multiply-adds.
+        fixed_macs: Multiply-adds that the inputs have no part in, whatever the batch: a weight
+            that is computed from parameters.
+        fixed_flops: The same of ``flops``.
+        fixed_activations: The same of ``activations``.
+    """
+
+    macs: int
+    flops: int
+    activations: int
+    fixed_macs: int = 0
+    fixed_flops: int = 0
+    fixed_activations: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleCount(OperatorCount):
     """The cost of one module, its descendants included.
 
     Args:
         type: Name of its class.
         params: Elements of its parameters, shared ones once.
         macs: Multiply-adds of its forward pass.
-        flops: ``2 * macs`` and the elementwise operations.
+        flops: ``2 * macs`` and the elementwise operations of its forward pass.
         activations: Elements that its operators with multiply-adds write.
+        fixed_macs: As in `OperatorCount`.
+        fixed_flops: As in `OperatorCount`.
+        fixed_activations: As in `OperatorCount`.
         backward_macs: Multiply-adds of its backward pass; None: not counted.
     """
 
     type: str
     params: int
-    macs: int
-    flops: int
-    activations: int
     backward_macs: int | None = None
 
 
-@dataclass(frozen=True)
-class OperatorCount:
-    """The forward cost of all calls of one operator.
-
-    Args:
-        macs: Multiply-adds.
-        flops: ``2 * macs`` and the elementwise operations.
-        activations: Elements written, where the operator has multiply-adds.
-    """
-
-    macs: int
-    flops: int
-    activations: int
-
-
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CountReport:
-    """What `count` found: integers, for the inputs as given.
+    """What `gaslayers.count` found: integers, for the inputs as given.
 
     Args:
         module: Name of the module's class.
@@ -71,8 +80,15 @@ class CountReport:
         >>> import torch
         >>> from gaslayers import count
         >>> report = count(torch.nn.Conv2d(3, 8, 3), torch.zeros(2, 3, 9, 9))
-        >>> report.macs, report.per_sample.macs
-        (21168, 10584)
+        >>> report.macs, report.per_sample.macs, report.scaled(64).macs
+        (21168, 10584, 677376)
+        >>> print(report)
+        Conv2d, batch of 2, convention gaslayers-1
+        224 parameters, 224 trainable, 0 in buffers
+        <BLANKLINE>
+        module  type    parameters    MACs   FLOPs  activations
+        ------  ------  ----------  ------  ------  -----------
+        (all)   Conv2d         224  21,168  42,336          784
     """
 
     module: str
@@ -97,38 +113,39 @@ class CountReport:
 
     @property
     def per_sample(self) -> CountReport:
-        """The same report for a batch of one."""
+        """The report for a batch of one."""
         return self.scaled(1)
 
     def scaled(self, batch_size: int) -> CountReport:
-        """Return the report for another batch size; every cost is taken to grow with the batch.
+        """Return the report for another batch size, taken to grow in proportion to it.
+
+        What the inputs have no part in stays as it is: a weight computed from parameters costs
+        the same whatever the batch.
 
         Args:
             batch_size: Samples a batch.
 
         Raises:
             TypeError: ``batch_size`` is no int.
-            ValueError: It is below 1, the inputs had no batch, or a cost is no multiple of it, as
-                that of computing a weight from parameters is not.
+            ValueError: It is below 1, the inputs had no batch, or a cost is no multiple of it.
         """
         owner = "CountReport.scaled"
         check_int(owner, "batch_size", batch_size)
-        counted = self.batch_size
-        if not counted:
-            raise bad_value(owner, "batch_size", "follow from the inputs to be scaled", counted)
-
-        def scale(cost: int) -> int:
-            if cost % counted:
-                rule = f"be {counted}, the counted one"
-                remedy = f"{cost} is no multiple of it: some cost does not grow with the batch."
-                raise bad_value(owner, "batch_size", rule, batch_size, remedy)
-            return cost // counted * batch_size
-
+        if not self.batch_size:
+            rule = "belong to inputs that have a batch"
+            raise bad_value(owner, "batch_size", rule, batch_size)
+        ratio = (batch_size, self.batch_size)
+        by_module = {name: _scaled(entry, *ratio) for name, entry in self.by_module.items()}
+        whole = by_module[""]
         return replace(
-            _scale(self, scale),
+            self,
             batch_size=batch_size,
-            by_module={name: _scale(entry, scale) for name, entry in self.by_module.items()},
-            by_operator={name: _scale(entry, scale) for name, entry in self.by_operator.items()},
+            macs=whole.macs,
+            flops=whole.flops,
+            activations=whole.activations,
+            backward_macs=whole.backward_macs,
+            by_module=by_module,
+            by_operator={name: _scaled(entry, *ratio) for name, entry in self.by_operator.items()},
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,11 +157,11 @@ class CountReport:
         return json.dumps(self.to_dict(), indent=indent)
 
     def to_text(self, *, depth: int | None = 2) -> str:
-        """The report as a table of modules, down to ``depth`` levels (None: all) in plain text."""
+        """The modules down to ``depth`` levels (None: all) as a table in plain text."""
         return _tables.text(self._summary(), *self._rows(depth))
 
     def to_markdown(self, *, depth: int | None = 2) -> str:
-        """The report as a table of modules, down to ``depth`` levels (None: all) in Markdown."""
+        """The modules down to ``depth`` levels (None: all) as a table in Markdown."""
         return _tables.markdown(self._summary(), *self._rows(depth))
 
     def __str__(self) -> str:
@@ -162,13 +179,14 @@ class CountReport:
         batch = "no batch" if self.batch_size is None else f"batch of {self.batch_size}"
         lines = [
             f"{self.module}, {batch}, convention {self.convention}",
-            f"{self.params:,} parameters, {self.trainable:,} trainable, {self.buffers:,} in buffers",
+            f"{self.params:,} parameters, {self.trainable:,} trainable, "
+            f"{self.buffers:,} in buffers",
         ]
         if self.unsupported:
-            calls = ", ".join(f"{name} ({n})" for name, n in sorted(self.unsupported.items()))
-            lines.append(f"not counted: {calls}")
+            calls = (f"{name} ({times})" for name, times in sorted(self.unsupported.items()))
+            lines.append(f"operators without a cost: {', '.join(calls)}")
         if self.uncalled:
-            lines.append(f"not called: {', '.join(self.uncalled)}")
+            lines.append(f"modules not called: {', '.join(self.uncalled)}")
         return lines
 
     def _rows(self, depth: int | None) -> tuple[list[str], list[list[str]]]:
@@ -184,9 +202,22 @@ class CountReport:
         return header, rows
 
 
-def _scale(entry: Any, scale: Callable[[int], int]) -> Any:
-    """Scale every cost of a report or an entry; None stays None."""
-    costs = {"macs", "flops", "activations", "backward_macs"}
-    names = [field.name for field in fields(entry) if field.name in costs]
-    values = {name: getattr(entry, name) for name in names}
-    return replace(entry, **{k: v if v is None else scale(v) for k, v in values.items()})
+def _rescale(cost: int, fixed: int, batch_size: int, counted: int) -> int:
+    per_sample, rest = divmod(cost - fixed, counted)
+    if rest:
+        remedy = f"The cost {cost} is no multiple of that batch: count again at the new one."
+        rule = f"be the counted one, {counted}"
+        raise bad_value("CountReport.scaled", "batch_size", rule, batch_size, remedy)
+    return fixed + batch_size * per_sample
+
+
+def _scaled(entry: _Count, batch_size: int, counted: int) -> _Count:
+    costs = {
+        name: _rescale(
+            getattr(entry, name), getattr(entry, f"fixed_{name}"), batch_size, counted
+        )
+        for name in ("macs", "flops", "activations")
+    }
+    if isinstance(entry, ModuleCount) and entry.backward_macs is not None:
+        costs["backward_macs"] = _rescale(entry.backward_macs, 0, batch_size, counted)
+    return replace(entry, **costs)

@@ -121,8 +121,7 @@ def _load_training_files(raw: Path) -> Digits:
     )
     for expected in (TRAINING_IMAGES, TRAINING_LABELS):
         verify_file(raw / expected.name, expected, owner=_OWNER, remedy=remedy)
-    from torchvision.datasets import MNIST
-    images = MNIST(raw.parents[1]).data
+    images = read_image_file(str(raw / TRAINING_IMAGES.name))
     labels = read_label_file(str(raw / TRAINING_LABELS.name))
     return Digits(images, labels, "mnist", _content_hash(images, labels))
 

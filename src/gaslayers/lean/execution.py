@@ -1,0 +1,66 @@
+"""Which path a block takes, and the questions that decide it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """The path that a block's next forward takes.
+
+    Args:
+        path: ``"plain"``, or the name of the lean path.
+        reason: Why this one.
+    """
+
+    path: str
+    reason: str
+
+    @property
+    def is_lean(self) -> bool:
+        """Whether anything but the plain composition runs."""
+        return self.path != "plain"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def plain(reason: str) -> Execution:
+    """The plain composition, for this reason."""
+    return Execution("plain", reason)
+
+
+def reason_for_plain(owner: nn.Module, *, memory_efficient: bool) -> str | None:
+    """What speaks against any lean path in this block, whatever its layers are; None: nothing.
+
+    A lean path does not call the inner modules, so a hook on one of them would not run; under
+    `torch.func` transforms the plain composition is what PyTorch can transform.
+    """
+    if not memory_efficient:
+        return "memory_efficient=False"
+    if torch._C._are_functorch_transforms_active():  # no public question exists
+        return "a torch.func transform is active"
+    hooked = find_hooked(child for child in owner.modules() if child is not owner)
+    if hooked is not None:
+        return f"a hook sits on an inner {type(hooked).__name__}"
+    return None
+
+
+def find_hooked(modules: Iterable[nn.Module]) -> nn.Module | None:
+    """The first module that a hook sits on, if any."""
+    for module in modules:
+        if any(getattr(module, name) for name in _HOOKS):
+            return module
+    return None
