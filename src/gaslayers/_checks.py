@@ -60,10 +60,10 @@ def check_float(
             raise bad_value(owner, argument, rule, value)
 
 
-def check_bool(owner: str, argument: str, value: Any) -> None:
-    """Raise unless ``value`` is True or False."""
-    if not isinstance(value, bool):
-        raise bad_type(owner, argument, "be a bool", value)
+def check_bool(owner: str, argument: str, value: Any, *, optional: bool = False) -> None:
+    """Raise unless ``value`` is True or False (or None where that leaves the choice open)."""
+    if not isinstance(value, bool) and not (value is None and optional):
+        raise bad_type(owner, argument, "be a bool or None" if optional else "be a bool", value)
 
 
 def check_choice(owner: str, argument: str, value: Any, choices: Collection[str]) -> None:

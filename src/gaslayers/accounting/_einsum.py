@@ -27,9 +27,7 @@ def _output_labels(equation: str, terms: Sequence[Sequence[str]]) -> set[str]:
     return hidden | {label for label, times in seen.items() if times == 1}
 
 
-def einsum_macs(
-    equation: str, shapes: Sequence[Sequence[int]], path: Sequence[int] | None = None
-) -> int:
+def einsum_macs(equation: str, shapes: Sequence[Sequence[int]], path: Sequence[int] = ()) -> int:
     """Count the multiply-adds of ``torch.einsum(equation, ...)`` on operands of these shapes.
 
     A pair that shares a summed label is a batched matrix product, with one MAC for each
@@ -38,7 +36,7 @@ def einsum_macs(
     Args:
         equation: As given to `torch.einsum`.
         shapes: The shape of each operand.
-        path: Positions of each pair in turn, flat; None: from the left.
+        path: Positions of each pair in turn, flat; empty: from the left.
 
     Example:
         >>> einsum_macs("ij,jk->ik", [(2, 3), (3, 5)])
@@ -53,7 +51,7 @@ def einsum_macs(
         {label: size for label, size in zip(labels, shape, strict=True) if size != 1}
         for labels, shape in zip(axes, shapes, strict=True)
     ]
-    steps = iter(path if path is not None else [0, 1] * (len(operands) - 1))
+    steps = iter(path or [0, 1] * (len(operands) - 1))
     total = 0
     while len(operands) > 1:
         first, second = sorted((next(steps), next(steps)))
@@ -66,5 +64,5 @@ def einsum_macs(
             total += prod(both.values())
         result = {label: size for label, size in both.items() if label not in summed}
         # torch puts a result in front where it goes from the left, behind where it has a path.
-        operands.insert(len(operands) if path is not None else 0, result)
+        operands.insert(len(operands) if path else 0, result)
     return total

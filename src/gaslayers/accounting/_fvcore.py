@@ -68,7 +68,7 @@ class _Traceable(nn.Module):
 
     def uncalled(self) -> Iterator[str]:
         for name, part in self.module.named_modules():
-            is_container = type(part).forward is nn.ModuleList.forward
+            is_container = type(part).forward is nn.Module.forward
             if name not in self.called and not is_container:
                 yield name
 
@@ -88,7 +88,7 @@ class _Dependence:
                 for i, entry in enumerate(node.outputs()):
                     self._known[entry.debugName()] = i < self._inputs
             else:
-                self._known[name] = any([self(source) for source in node.inputs()])
+                self._known[name] = any(map(self, node.inputs()))
         return self._known[name]
 
     def split(self, handle: Handle) -> Any:
@@ -114,11 +114,11 @@ def _functions_inlined() -> Iterator[None]:
         with torch.no_grad():  # as when it is applied
             return function.forward(*leading, *args, **kwargs)
 
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment, method-assign]
+    torch.autograd.Function.apply = classmethod(apply)
     try:
         yield
     finally:
-        torch.autograd.Function.apply = original  # type: ignore[method-assign]
+        torch.autograd.Function.apply = original
 
 
 def trace(call: Call) -> Traced:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,12 +95,18 @@ def _uncopyable(module: nn.Module) -> str | None:
     """The first attribute that cannot be copied, by its full name."""
     for prefix, part in module.named_modules():
         for name, value in vars(part).items():
-            try:
-                # Its own submodules come later, under their own names.
-                None if name == "_modules" else copy.deepcopy(value, {})
-            except (TypeError, RuntimeError):
+            # Submodules come later, under their own names.
+            if name != "_modules" and not _is_copyable(value):
                 return f"{prefix}.{name}".removeprefix(".")
     return None
+
+
+def _is_copyable(value: Any) -> bool:
+    try:
+        copy.deepcopy(value)
+    except TypeError:
+        return False
+    return True
 
 
 def plain_twin(owner: str, call: Call) -> Call:
@@ -112,9 +118,8 @@ def plain_twin(owner: str, call: Call) -> Call:
     twin = copied(owner, call)
     root = nn.ModuleList([twin.module])
     for parent in list(root.modules()):
-        for name, child in parent.named_children():
-            if hasattr(child, "_orig_mod"):
-                parent._modules[name] = child._orig_mod
+        for name, child in parent._modules.items():
+            parent._modules[name] = cast("nn.Module", getattr(child, "_orig_mod", child))
     for module in root.modules():
         if getattr(module, "memory_efficient", False):
             module.memory_efficient = False  # type: ignore[assignment]

@@ -213,9 +213,7 @@ def _rescale(cost: int, fixed: int, batch_size: int, counted: int) -> int:
 
 def _scaled(entry: _Count, batch_size: int, counted: int) -> _Count:
     costs = {
-        name: _rescale(
-            getattr(entry, name), getattr(entry, f"fixed_{name}"), batch_size, counted
-        )
+        name: _rescale(getattr(entry, name), getattr(entry, f"fixed_{name}"), batch_size, counted)
         for name in ("macs", "flops", "activations")
     }
     if isinstance(entry, ModuleCount) and entry.backward_macs is not None:

@@ -11,10 +11,10 @@ from gaslayers._checks import bad_value, check_int_sequence
 def split_channels(total: int, weights: Sequence[float]) -> tuple[int, ...]:
     """Split ``total`` in proportion to ``weights``; what is left over goes to the first ones."""
     whole = sum(weights)
-    # The tolerance keeps an exact share that floating point lifts by one ulp from rounding up.
-    shares = [sum(weights[: i + 1]) / whole for i in range(len(weights))]
-    ends = [math.ceil(total * share - 1e-9) for share in shares]
-    return tuple(end - start for start, end in zip([0, *ends[:-1]], ends, strict=True))
+    # The tolerance keeps an exact share that floating point lowers by one ulp from losing one.
+    shares = [math.floor(total * weight / whole + 1e-9) for weight in weights]
+    left_over = total - sum(shares)
+    return tuple(share + (i < left_over) for i, share in enumerate(shares))
 
 
 def resolve_branch_channels(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaslayers._checks import check_choice, check_factory, check_feature_map, check_int
+from gaslayers._checks import check_bool, check_choice, check_factory, check_feature_map, check_int
 from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
 from gaslayers.blocks._block import Block
+from gaslayers.blocks._closed_forms import check_convolution, layer_params, output_size
+from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.frozen_convolution import convolve_frozen, reason_to_keep_input
 
 ORDERS = ("norm_act", "act_norm")
 
@@ -40,6 +44,8 @@ class ConvNormAct(Block):
         norm_layer: Factory of the norm, or None.
         activation_layer: Factory of the activation, or None.
         order: ``"norm_act"`` or ``"act_norm"``, what comes first after the convolution.
+        memory_efficient: Do not keep the input while the convolution is frozen; same outputs and
+            gradients.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -74,6 +80,7 @@ class ConvNormAct(Block):
         norm_layer: NormLayer | None = None,
         activation_layer: ActivationLayer | None = None,
         order: str = "norm_act",
+        memory_efficient: bool = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -83,10 +90,12 @@ class ConvNormAct(Block):
         check_int(owner, "stride", stride)
         check_int(owner, "dilation", dilation)
         check_int(owner, "groups", groups)
+        check_bool(owner, "bias", bias, optional=True)
         check_factory(owner, "conv_layer", conv_layer, optional=False)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
         check_choice(owner, "order", order, ORDERS)
+        check_bool(owner, "memory_efficient", memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -99,6 +108,7 @@ class ConvNormAct(Block):
         self.norm_layer = norm_layer
         self.activation_layer = activation_layer
         self.order = order
+        self.memory_efficient = memory_efficient
 
         norm_follows = norm_layer is not None and (order == "norm_act" or activation_layer is None)
         padding = dilation * (kernel_size - 1)
@@ -116,12 +126,59 @@ class ConvNormAct(Block):
         self.norm = make_norm(norm_layer, out_channels)
         self.activation = make_activation(activation_layer)
 
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        reason = reason_for_plain([self.conv], memory_efficient=self.memory_efficient)
+        reason = reason or reason_to_keep_input(self.conv)
+        return plain(reason) if reason else Execution("frozen convolution", "its input is not kept")
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        if x.requires_grad and torch.is_grad_enabled() and self.execution.is_lean:
+            return convolve_frozen(self.conv, x)
+        return self.conv(x)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
         if self.extra_padding:
             x = F.pad(x, (0, self.extra_padding, 0, self.extra_padding))
-        x = self.conv(x)
+        x = self._convolve(x)
         if self.order == "norm_act":
             return self.activation(self.norm(x))
         return self.norm(self.activation(x))
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample: ``H' W' out_channels (in_channels / groups) k^2``.
+
+        Args:
+            height: Height of the input; ``H' = ceil(H / stride)``.
+            width: Width of the input.
+
+        Raises:
+            ValueError: The factory built no plain `torch.nn.Conv2d`.
+        """
+        owner = type(self).__name__
+        check_convolution(
+            owner,
+            self.conv,
+            self.in_channels,
+            self.out_channels,
+            self.kernel_size,
+            groups=self.groups,
+        )
+        weights = self.out_channels * self.in_channels // self.groups * self.kernel_size**2
+        return output_size(owner, height, width, self.stride) * weights
+
+    def expected_params(self) -> int:
+        """Trainable parameters: the convolution's, and those of norm and activation.
+
+        Raises:
+            ValueError: A factory built a layer whose parameters no formula knows.
+        """
+        owner = type(self).__name__
+        return (
+            layer_params(owner, "conv_layer", self.conv)
+            + layer_params(owner, "norm_layer", self.norm)
+            + layer_params(owner, "activation_layer", self.activation)
+        )

@@ -17,6 +17,7 @@ from gaslayers._checks import (
 )
 from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
 from gaslayers.blocks._block import Block
+from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 
 
@@ -134,3 +135,34 @@ class DenseBlock(Block):
             # N x (in_channels + i * growth_rate) x H x W
             x = torch.cat([x, layer(x)], dim=1)
         return x
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample, the sum over layers i of ``c = in_channels + i k`` channels.
+
+        With the growth rate k each costs ``H W 9 c k``; with a bottleneck of factor b
+        ``H W (c b k + 9 b k^2)``; with a ``layer`` of its own, what that one says.
+
+        Args:
+            height: Height of the input.
+            width: Width of the input.
+
+        Raises:
+            ValueError: ``layer`` built one without a closed form.
+        """
+        owner = type(self).__name__
+        output_size(owner, height, width)
+        return sum(layer_macs(owner, "layer", layer.conv, height, width) for layer in self.layers)
+
+    def expected_params(self) -> int:
+        """Trainable parameters of all layers, the norms in front included.
+
+        Raises:
+            ValueError: A factory built a layer whose parameters no formula knows.
+        """
+        owner = type(self).__name__
+        return sum(
+            layer_params(owner, "norm_layer", layer.norm)
+            + layer_params(owner, "activation_layer", layer.activation)
+            + layer_params(owner, "layer", layer.conv)
+            for layer in self.layers
+        )

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
 from gaslayers.blocks._block import Block
+from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import make_activation, make_norm
 
 
@@ -57,6 +58,23 @@ class DenseBottleneck(Block):
         # N x bottleneck_channels x H x W
         x = self.activation(self.norm(self.reduce(x)))
         return self.conv(x)
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample: ``H W m (in_channels + 9 out_channels)`` for m between."""
+        owner = type(self).__name__
+        return sum(
+            layer_macs(owner, "layer", conv, height, width) for conv in (self.reduce, self.conv)
+        )
+
+    def expected_params(self) -> int:
+        """Trainable parameters of both convolutions, the norm and the activation."""
+        owner = type(self).__name__
+        return (
+            layer_params(owner, "layer", self.reduce)
+            + layer_params(owner, "norm_layer", self.norm)
+            + layer_params(owner, "activation_layer", self.activation)
+            + layer_params(owner, "layer", self.conv)
+        )
 
 
 class DenseLayer(Block):

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from gaslayers._checks import check_int
+from gaslayers._checks import (
+    check_bool,
+    check_choice,
+    check_factory,
+    check_feature_map,
+    check_int,
+)
 from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
 from gaslayers.blocks._block import Block
-from gaslayers.blocks.conv_norm_act import ConvNormAct
+from gaslayers.blocks._closed_forms import output_size
+from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
 
 
 class DepthwiseConvNormAct(Block):
@@ -29,6 +36,7 @@ class DepthwiseConvNormAct(Block):
         inner_norm_layer: Factory of the norm between the two convolutions, or None.
         inner_activation_layer: Factory of the activation between the two, or None.
         order: ``"norm_act"`` or ``"act_norm"``, in both places.
+        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -68,11 +76,22 @@ class DepthwiseConvNormAct(Block):
         inner_norm_layer: NormLayer | None = None,
         inner_activation_layer: ActivationLayer | None = None,
         order: str = "norm_act",
+        memory_efficient: bool = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
         check_int(owner, "in_channels", in_channels)
         check_int(owner, "out_channels", out_channels)
+        check_int(owner, "kernel_size", kernel_size)
+        check_int(owner, "stride", stride)
+        check_int(owner, "dilation", dilation)
+        check_bool(owner, "bias", bias, optional=True)
+        check_factory(owner, "conv_layer", conv_layer, optional=False)
+        check_factory(owner, "norm_layer", norm_layer)
+        check_factory(owner, "activation_layer", activation_layer)
+        check_factory(owner, "inner_norm_layer", inner_norm_layer)
+        check_factory(owner, "inner_activation_layer", inner_activation_layer)
+        check_choice(owner, "order", order, ORDERS)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -86,6 +105,7 @@ class DepthwiseConvNormAct(Block):
         self.inner_norm_layer = inner_norm_layer
         self.inner_activation_layer = inner_activation_layer
         self.order = order
+        self.memory_efficient = memory_efficient
 
         self.depthwise = ConvNormAct(
             in_channels,
@@ -99,6 +119,7 @@ class DepthwiseConvNormAct(Block):
             norm_layer=inner_norm_layer,
             activation_layer=inner_activation_layer,
             order=order,
+            memory_efficient=memory_efficient,
         )
         self.pointwise = ConvNormAct(
             in_channels,
@@ -109,11 +130,36 @@ class DepthwiseConvNormAct(Block):
             norm_layer=norm_layer,
             activation_layer=activation_layer,
             order=order,
+            memory_efficient=memory_efficient,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        check_feature_map(type(self).__name__, x, self.in_channels)
         # N x in_channels x ceil(H / stride) x ceil(W / stride)
         x = self.depthwise(x)
         # N x out_channels x ceil(H / stride) x ceil(W / stride)
         return self.pointwise(x)
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample: ``H' W' in_channels (k^2 + out_channels)``.
+
+        Args:
+            height: Height of the input; ``H' = ceil(H / stride)``.
+            width: Width of the input.
+
+        Raises:
+            ValueError: The factory built no plain `torch.nn.Conv2d`.
+        """
+        output_size(type(self).__name__, height, width)
+        rows, columns = -(-height // self.stride), -(-width // self.stride)
+        depthwise = self.depthwise.expected_macs(height, width)
+        return depthwise + self.pointwise.expected_macs(rows, columns)
+
+    def expected_params(self) -> int:
+        """Trainable parameters: ``in_channels (k^2 + out_channels)``, biases, norms, activations.
+
+        Raises:
+            ValueError: A factory built a layer whose parameters no formula knows.
+        """
+        return self.depthwise.expected_params() + self.pointwise.expected_params()

@@ -19,6 +19,7 @@ from gaslayers._checks import (
 from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._channels import resolve_branch_channels
+from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 
@@ -105,6 +106,14 @@ class DepthwiseInceptionBlock(Block):
         check_int_sequence(owner, "kernel_sizes", kernel_sizes)
         check_bool(owner, "bottleneck", bottleneck)
         check_float(owner, "width_multiplier", width_multiplier, above=0.0)
+        check_int(owner, "stride", stride)
+        check_int(owner, "dilation", dilation)
+        check_bool(owner, "bias", bias, optional=True)
+        check_factory(owner, "conv_layer", conv_layer, optional=False)
+        check_factory(owner, "norm_layer", norm_layer)
+        check_factory(owner, "activation_layer", activation_layer)
+        check_factory(owner, "inner_norm_layer", inner_norm_layer)
+        check_factory(owner, "inner_activation_layer", inner_activation_layer)
         check_factory(owner, "separable_layer", separable_layer)
         check_bool(owner, "memory_efficient", memory_efficient)
         widths = resolve_branch_channels(
@@ -147,6 +156,7 @@ class DepthwiseInceptionBlock(Block):
             conv_layer=self.conv_layer,
             norm_layer=self.norm_layer,
             activation_layer=self.activation_layer,
+            memory_efficient=self.memory_efficient,
         )
 
     def _separable(self, in_channels: int, width: int, kernel_size: int) -> nn.Module:
@@ -158,6 +168,7 @@ class DepthwiseInceptionBlock(Block):
             activation_layer=self.activation_layer,
             inner_norm_layer=self.inner_norm_layer,
             inner_activation_layer=self.inner_activation_layer,
+            memory_efficient=self.memory_efficient,
         )
         return separable_layer(
             in_channels,
@@ -184,3 +195,31 @@ class DepthwiseInceptionBlock(Block):
         check_feature_map(type(self).__name__, x, self.in_channels)
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
         return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample, the sum over branches.
+
+        A 1x1 branch of n channels costs ``H' W' in_channels n``, a separable one
+        ``H' W' in_channels (k^2 + n)``; with a bottleneck to m channels
+        ``H W in_channels m + H' W' m (k^2 + n)``.
+
+        Args:
+            height: Height of the input; ``H' = ceil(H / stride)``.
+            width: Width of the input.
+
+        Raises:
+            ValueError: A factory built a layer without a closed form.
+        """
+        owner = type(self).__name__
+        units = [unit for branch in self.branches for unit in branch.children()]
+        return sum(layer_macs(owner, "separable_layer", unit, height, width) for unit in units)
+
+    def expected_params(self) -> int:
+        """Trainable parameters of all branches.
+
+        Raises:
+            ValueError: A factory built a layer whose parameters no formula knows.
+        """
+        owner = type(self).__name__
+        units = [unit for branch in self.branches for unit in branch.children()]
+        return sum(layer_params(owner, "separable_layer", unit) for unit in units)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import check_bool, check_factory, check_feature_map, check_int
 from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer, PoolLayer
 from gaslayers.blocks._block import Block
+from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
+from gaslayers.lean.activation_pool import activate_and_pool, reason_to_keep_maps
+from gaslayers.lean.execution import Execution, plain, reason_for_plain
 
 
 class DownBlock(Block):
@@ -78,9 +82,49 @@ class DownBlock(Block):
         self.activation = make_activation(activation_layer)
         self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
 
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        reason = reason_for_plain(
+            (self.activation, self.pool), memory_efficient=self.memory_efficient
+        ) or reason_to_keep_maps(self.activation, self.pool)
+        if reason:
+            return plain(reason)
+        kept = "signs" if isinstance(self.pool, nn.AvgPool2d) else "positions and signs"
+        return Execution("packed activation and pooling", f"only {kept} are kept, in bits")
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
         # N x out_channels x H x W
-        x = self.activation(self.norm(self.body(x)))
-        return self.pool(x)
+        x = self.norm(self.body(x))
+        if x.requires_grad and torch.is_grad_enabled() and self.execution.is_lean:
+            return activate_and_pool(x, self.activation, self.pool)
+        return self.pool(self.activation(x))
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample: those of its block.
+
+        Args:
+            height: Height of the input.
+            width: Width of the input.
+
+        Raises:
+            ValueError: ``block`` built a layer without a closed form.
+        """
+        owner = type(self).__name__
+        output_size(owner, height, width)
+        return layer_macs(owner, "block", self.body, height, width)
+
+    def expected_params(self) -> int:
+        """Trainable parameters of the block, the norm and the activation.
+
+        Raises:
+            ValueError: A factory built a layer whose parameters no formula knows.
+        """
+        owner = type(self).__name__
+        return (
+            layer_params(owner, "block", self.body)
+            + layer_params(owner, "norm_layer", self.norm)
+            + layer_params(owner, "activation_layer", self.activation)
+        )

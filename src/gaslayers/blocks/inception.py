@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gaslayers._checks import (
     bad_value,
     check_bool,
+    check_factory,
     check_feature_map,
     check_int,
     check_int_sequence,
@@ -17,6 +18,7 @@ from gaslayers._checks import (
 from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._channels import resolve_branch_channels
+from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 
 
@@ -90,6 +92,12 @@ class InceptionBlock(Block):
         check_int(owner, "out_channels", out_channels)
         check_int_sequence(owner, "kernel_sizes", kernel_sizes)
         check_bool(owner, "bottleneck", bottleneck)
+        check_int(owner, "stride", stride)
+        check_int(owner, "dilation", dilation)
+        check_bool(owner, "bias", bias, optional=True)
+        check_factory(owner, "conv_layer", conv_layer, optional=False)
+        check_factory(owner, "norm_layer", norm_layer)
+        check_factory(owner, "activation_layer", activation_layer)
         check_bool(owner, "memory_efficient", memory_efficient)
         widths = resolve_branch_channels(
             owner, out_channels, branch_channels, [1.0] * len(kernel_sizes)
@@ -152,6 +160,7 @@ class InceptionBlock(Block):
             conv_layer=self.conv_layer,
             norm_layer=self.norm_layer,
             activation_layer=self.activation_layer,
+            memory_efficient=self.memory_efficient,
         )
 
     def _make_branch(self, kernel_size: int, width: int, inner_width: int) -> nn.Sequential:
@@ -168,3 +177,30 @@ class InceptionBlock(Block):
         check_feature_map(type(self).__name__, x, self.in_channels)
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
         return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample, the sum over branches.
+
+        A branch of n channels costs ``H' W' in_channels n k^2``; with a bottleneck to m channels
+        ``H W in_channels m + H' W' m n k^2``.
+
+        Args:
+            height: Height of the input; ``H' = ceil(H / stride)``.
+            width: Width of the input.
+
+        Raises:
+            ValueError: A factory built a layer without a closed form.
+        """
+        owner = type(self).__name__
+        units = [unit for branch in self.branches for unit in branch.children()]
+        return sum(layer_macs(owner, "conv_layer", unit, height, width) for unit in units)
+
+    def expected_params(self) -> int:
+        """Trainable parameters of all branches.
+
+        Raises:
+            ValueError: A factory built a layer whose parameters no formula knows.
+        """
+        owner = type(self).__name__
+        units = [unit for branch in self.branches for unit in branch.children()]
+        return sum(layer_params(owner, "conv_layer", unit) for unit in units)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gaslayers._checks import check_factory, check_feature_map, check_float, check_int
 from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer, PoolLayer
 from gaslayers.blocks._block import Block
+from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import make_activation, make_norm
 
 
@@ -95,3 +96,30 @@ class TransitionBlock(Block):
         # N x out_channels x H x W
         x = self.conv(self.activation(self.norm(x)))
         return self.pool(x)
+
+    def expected_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one sample: ``H W in_channels out_channels`` for the 1x1.
+
+        Args:
+            height: Height of the input.
+            width: Width of the input.
+
+        Raises:
+            ValueError: ``layer`` built a layer without a closed form.
+        """
+        owner = type(self).__name__
+        output_size(owner, height, width)
+        return layer_macs(owner, "layer", self.conv, height, width)
+
+    def expected_params(self) -> int:
+        """Trainable parameters of the layer, the norm and the activation.
+
+        Raises:
+            ValueError: A factory built a layer whose parameters no formula knows.
+        """
+        owner = type(self).__name__
+        return (
+            layer_params(owner, "layer", self.conv)
+            + layer_params(owner, "norm_layer", self.norm)
+            + layer_params(owner, "activation_layer", self.activation)
+        )

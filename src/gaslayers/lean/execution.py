@@ -42,17 +42,17 @@ def plain(reason: str) -> Execution:
     return Execution("plain", reason)
 
 
-def reason_for_plain(owner: nn.Module, *, memory_efficient: bool) -> str | None:
-    """What speaks against any lean path in this block, whatever its layers are; None: nothing.
+def reason_for_plain(replaced: Iterable[nn.Module], *, memory_efficient: bool) -> str | None:
+    """What speaks against a lean path that does not call these inner modules; None: nothing.
 
-    A lean path does not call the inner modules, so a hook on one of them would not run; under
-    `torch.func` transforms the plain composition is what PyTorch can transform.
+    A hook on one of them would not run; under `torch.func` transforms the plain composition is
+    what PyTorch can transform.
     """
     if not memory_efficient:
         return "memory_efficient=False"
     if torch._C._are_functorch_transforms_active():  # no public question exists
         return "a torch.func transform is active"
-    hooked = find_hooked(child for child in owner.modules() if child is not owner)
+    hooked = find_hooked(replaced)
     if hooked is not None:
         return f"a hook sits on an inner {type(hooked).__name__}"
     return None

@@ -36,15 +36,22 @@ ACTIVATIONS: dict[str, ActivationLayer] = {
 SAME_MAX_POOL = functools.partial(nn.MaxPool2d, ceil_mode=True)
 
 
-def _inception(switches: Switches) -> Callable[..., nn.Module]:
-    return functools.partial(InceptionBlock, bottleneck=switches.bottleneck)
+def _inception(switches: Switches, *, memory_efficient: bool) -> BlockLayer:
+    return functools.partial(
+        InceptionBlock, bottleneck=switches.bottleneck, memory_efficient=memory_efficient
+    )
 
 
 def _depthwise_inception(
-    switches: Switches, width_multiplier: float = 1.0
-) -> Callable[..., nn.Module]:
+    switches: Switches, *, memory_efficient: bool, width_multiplier: float = 1.0
+) -> BlockLayer:
+    block = functools.partial(
+        DepthwiseInceptionBlock,
+        width_multiplier=width_multiplier,
+        memory_efficient=memory_efficient,
+    )
     if not switches.inner_norm:
-        return functools.partial(DepthwiseInceptionBlock, width_multiplier=width_multiplier)
+        return block
     separable = functools.partial(
         DepthwiseConvNormAct,
         bias=True,
@@ -53,10 +60,9 @@ def _depthwise_inception(
         inner_norm_layer=OffsetBatchNorm2d,
         inner_activation_layer=nn.ReLU,
         order="act_norm",
+        memory_efficient=memory_efficient,
     )
-    return functools.partial(
-        DepthwiseInceptionBlock, width_multiplier=width_multiplier, separable_layer=separable
-    )
+    return functools.partial(block, separable_layer=separable)
 
 
 def _four_stages(
@@ -89,7 +95,7 @@ def _plain(in_channels: int, switches: Switches, *, memory_efficient: bool) -> l
     return _four_stages(
         in_channels,
         (32, 64, 128, 256),
-        ConvNormAct,
+        functools.partial(ConvNormAct, memory_efficient=memory_efficient),
         switches,
         memory_efficient=memory_efficient,
     )
@@ -98,7 +104,7 @@ def _plain(in_channels: int, switches: Switches, *, memory_efficient: bool) -> l
 def _inception_stages(
     in_channels: int, switches: Switches, *, memory_efficient: bool, filters: int
 ) -> list[nn.Module]:
-    block = functools.partial(_inception(switches), memory_efficient=memory_efficient)
+    block = _inception(switches, memory_efficient=memory_efficient)
     widths = (filters, 2 * filters, 4 * filters, 8 * filters)
     return _four_stages(in_channels, widths, block, switches, memory_efficient=memory_efficient)
 
@@ -107,8 +113,8 @@ def _depthwise_stages(
     in_channels: int, switches: Switches, *, memory_efficient: bool
 ) -> list[nn.Module]:
     multiplier = switches.width_multiplier
-    block = functools.partial(
-        _depthwise_inception(switches, multiplier), memory_efficient=memory_efficient
+    block = _depthwise_inception(
+        switches, memory_efficient=memory_efficient, width_multiplier=multiplier
     )
     widths = tuple(int(half + multiplier * half) for half in (16, 32, 64, 128))
     return _four_stages(in_channels, widths, block, switches, memory_efficient=memory_efficient)
@@ -118,11 +124,12 @@ def _dense_stages(
     in_channels: int, switches: Switches, *, memory_efficient: bool
 ) -> list[nn.Module]:
     """A stem of 16 channels, then dense blocks of three layers with a transition after each."""
-    layer = functools.partial(
-        _depthwise_inception(switches) if switches.depthwise_dense_layers else _inception(switches),
-        memory_efficient=memory_efficient,
+    stem = _depthwise_inception(switches, memory_efficient=memory_efficient)
+    layer = (
+        stem
+        if switches.depthwise_dense_layers
+        else _inception(switches, memory_efficient=memory_efficient)
     )
-    stem = functools.partial(_depthwise_inception(switches), memory_efficient=memory_efficient)
     norm_layer = NORMS[switches.norm]
     activation_layer = ACTIVATIONS[switches.activation]
     stages = [stem(in_channels, 16)]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaslayers.testing._common import require, require_equal
+from gaslayers.testing._common import require, require_equal, unsettle
 
 
 def _evaluate(block: nn.Module, x: Tensor) -> Tensor:
@@ -21,31 +21,23 @@ def _evaluate(block: nn.Module, x: Tensor) -> Tensor:
         return block.eval()(x)
 
 
-def _redraw(block: nn.Module) -> None:
-    """Change every number of a block's state; all stay positive, as variances must."""
-    for tensor in block.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.uniform_(0.5, 1.5)
-
-
 def check_deepcopy(block: nn.Module, x: Tensor) -> None:
     """A deep copy gives equal outputs and shares no numbers with its original."""
     expected = _evaluate(block, x)
     duplicate = copy.deepcopy(block)
     require_equal(_evaluate(duplicate, x), expected, "the output of a deep copy")
-    _redraw(duplicate)
+    unsettle(duplicate)
     require_equal(_evaluate(block, x), expected, "the output once a deep copy has changed")
 
 
 def check_state_dict(block: nn.Module, x: Tensor) -> None:
     """A state dict, saved, loaded and put into another instance, gives equal outputs."""
-    _redraw(block)
     expected = _evaluate(block, x)
     file = io.BytesIO()
     torch.save(block.state_dict(), file)
     file.seek(0)
     other = copy.deepcopy(block)
-    _redraw(other)
+    unsettle(other)
     other.load_state_dict(torch.load(file, weights_only=True))
     require_equal(_evaluate(other, x), expected, "the output with a loaded state dict")
 

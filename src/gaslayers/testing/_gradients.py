@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +24,29 @@ def check_parameter_gradients(block: nn.Module, x: Tensor) -> None:
         require(bool(value.isfinite().all()), f"{name} must be finite")
 
 
-def _as_function(block: nn.Module, x: Tensor) -> tuple[Any, list[Tensor]]:
-    """The block as a function of its input and trainable parameters, and where to evaluate it."""
-    names = [name for name, parameter in block.named_parameters() if parameter.requires_grad]
+def _as_function(block: nn.Module, x: Tensor) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    """The block as a function of its input and trainable parameters, and where to evaluate it.
 
-    def function(image: Tensor, *parameters: Tensor) -> Tensor:
-        # Dropout draws the same mask each time; a copy keeps running statistics from moving.
+    All parameters are one vector, so that the time does not grow with their number.
+    """
+    trainable = {name: value for name, value in block.named_parameters() if value.requires_grad}
+    sizes = [value.numel() for value in trainable.values()]
+
+    def function(image: Tensor, vector: Tensor) -> Tensor:
+        # Dropout draws the same mask each time, and running statistics move in a copy.
         torch.manual_seed(0)
-        state = dict(zip(names, parameters, strict=True))
-        return torch.func.functional_call(copy.deepcopy(block), state, (image,))
+        parameters = {
+            name: part.view(value.shape)
+            for (name, value), part in zip(
+                trainable.items(), vector.split_with_sizes(sizes), strict=True
+            )
+        }
+        buffers = {name: value.clone() for name, value in block.named_buffers()}
+        return torch.func.functional_call(block, {**buffers, **parameters}, (image,))
 
-    values = [block.get_parameter(name).detach().clone().requires_grad_() for name in names]
-    return function, [x.detach().clone().requires_grad_(), *values]
+    values = [value.detach().flatten() for value in trainable.values()]
+    vector = torch.cat([x.new_empty(0), *values])
+    return function, [x.detach().clone().requires_grad_(), vector.requires_grad_()]
 
 
 def check_gradcheck(block: nn.Module, x: Tensor) -> None:

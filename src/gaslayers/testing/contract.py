@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gaslayers._checks import bad_type, bad_value, check_choice, check_int, check_int_sequence
 from gaslayers.testing import _copies, _forward, _gradients
-from gaslayers.testing._common import ContractError
+from gaslayers.testing._common import ContractError, unsettle
 
 _CHECKS: dict[str, Callable[..., None]] = {
     "deepcopy": _copies.check_deepcopy,
@@ -146,7 +146,10 @@ def _run(
 ) -> None:
     try:
         # Each check may train, move or change its copy.
-        check(copy.deepcopy(block).to(x.dtype), x.clone())
+        own = copy.deepcopy(block).to(x.dtype)
+        torch.manual_seed(0)
+        unsettle(own)
+        check(own, x.clone())
     except _FAILURES as error:
         sentence = f"{type(block).__name__}: contract `{name}` is broken: {error}"
         raise ContractError(sentence) from error

@@ -85,6 +85,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             message="" if non_finite_after is None else f"after {done} iterations the loss is nan",
             iterations_done=done,
             seconds=10.0 * number + 0.25,
+            processor_seconds=15.0 * number + 0.75,
             iterations_per_second=done / (10.0 * number + 0.25),
             discriminator_parameters=12345 * number,
             generator_parameters=1000,

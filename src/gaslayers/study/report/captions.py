@@ -14,8 +14,8 @@ VARIANT_WORDS = {
 }
 
 DATA_WORDS = {
-    "embedded": "10,000 MNIST digits embedded in gaslayers",
-    "mnist": "all 60,000 MNIST training digits",
+    "embedded": "10,000 embedded MNIST digits",
+    "mnist": "60,000 MNIST training digits",
 }
 
 # They change what is kept of a run, not the run.
@@ -33,7 +33,7 @@ def caption_lines(group: Group, runs: Iterable[Run]) -> list[str]:
     return [
         describe_preset(group),
         f"{config.iterations} iterations, batch {config.batch_size}, "
-        f"D : G steps 1 : {config.generator_steps}, {describe_seeds(runs)}; "
+        f"D:G steps 1:{config.generator_steps}, {describe_seeds(runs)}; "
         f"data: {describe_data(group)}",
     ]
 

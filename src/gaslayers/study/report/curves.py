@@ -13,7 +13,8 @@ from gaslayers.study.report.captions import VARIANT_WORDS, caption_lines, descri
 from gaslayers.study.report.convention import convention_of
 from gaslayers.study.report.key import (
     LINE_HEIGHT,
-    ORIGINAL_STYLE,
+    ORIGINAL_LINE_STYLE,
+    ORIGINAL_MARKER_STYLE,
     SATURATED_STYLE,
     SYMBOLS,
     UNDECIDED_STYLE,
@@ -22,16 +23,24 @@ from gaslayers.study.report.key import (
     run_style,
 )
 from gaslayers.study.report.limits import finite_losses, highest_loss, last_iteration, losses_of
-from gaslayers.study.report.original import Loss, read_original_curves
+from gaslayers.study.report.original import Loss, OriginalCurve, read_original_curves
 from gaslayers.study.report.runs import Group
-from gaslayers.study.report.sheet import COLOURS, FAINT, INK, SMALL_SIZE, TEXT_SIZE, Sheet
+from gaslayers.study.report.sheet import (
+    COLOURS,
+    DARK_COLOURS,
+    FAINT,
+    INK,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    Sheet,
+)
 
 COLUMNS = 2
 _ROWS = math.ceil(len(CASES) / COLUMNS)
 
 # Inches. The three margins hold tick labels; a panel's title stands above it.
-_LEFT, _RIGHT, _GAP = 0.62, 0.14, 0.22
-_TITLE, _PANEL, _AXIS = 0.3, 1.5, 0.52
+_LEFT, _RIGHT, _GAP = 0.6, 0.2, 0.22
+_TITLE, _PANEL, _AXIS = 0.32, 1.5, 0.5
 
 
 def draw_losses(group: Group, loss: Loss) -> Figure:
@@ -58,13 +67,14 @@ def draw_losses(group: Group, loss: Loss) -> Figure:
         )
         axes.set(xlim=(-0.01 * right, 1.02 * right), ylim=(-0.04 * top, 1.08 * top))
         _style(axes, case, is_left=column == 0, is_bottom=row == _ROWS - 1)
-        if column == 0:
-            axes.set_ylabel(f"{SYMBOLS[loss]}, {convention.unit}", size=SMALL_SIZE, color=INK)
+        if column == 0 and row == _ROWS // 2:
+            label = f"{loss} loss {SYMBOLS[loss]}, {convention.unit}"
+            axes.set_ylabel(label, size=SMALL_SIZE, color=INK)
         axes.axhline(convention.undecided, zorder=1, **UNDECIDED_STYLE)
         for level in convention.saturated:
             axes.axhline(level, zorder=1, **SATURATED_STYLE)
         if case in originals:
-            axes.plot(*originals[case], color=COLOURS[case], zorder=2, **ORIGINAL_STYLE)
+            _draw_original(axes, originals[case], case)
         _draw_runs(axes, group, case, loss)
         _write_notes(axes, group, case, loss)
     draw_key(sheet, key, left=_LEFT, top=panels)
@@ -80,6 +90,12 @@ def _style(axes: Axes, case: str, *, is_left: bool, is_bottom: bool) -> None:
     axes.spines[["left", "bottom"]].set_color(FAINT)
     if is_bottom:
         axes.set_xlabel("iteration", size=SMALL_SIZE, color=INK)
+
+
+def _draw_original(axes: Axes, curve: OriginalCurve, case: str) -> None:
+    # The line, which only joins readings, stands behind the runs; the readings stay visible.
+    axes.plot(*curve, color=DARK_COLOURS[case], zorder=2, **ORIGINAL_LINE_STYLE)
+    axes.plot(*curve, color=DARK_COLOURS[case], linestyle="", zorder=4, **ORIGINAL_MARKER_STYLE)
 
 
 def _draw_runs(axes: Axes, group: Group, case: str, loss: Loss) -> None:

@@ -12,15 +12,16 @@ from gaslayers.study.report.original import Loss
 from gaslayers.study.report.runs import Group
 from gaslayers.study.report.sheet import INK, SMALL_SIZE, Sheet
 
-SYMBOLS: dict[Loss, str] = {"generator": "L_G", "discriminator": "L_D"}
+SYMBOLS: dict[Loss, str] = {"generator": "$L_G$", "discriminator": "$L_D$"}
 LINE_HEIGHT = 0.24
 """Inches."""
 
-ORIGINAL_STYLE: dict[str, Any] = {
-    "linestyle": (0, (4, 2)),
-    "linewidth": 1.1,
+ORIGINAL_LINE_STYLE: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.1}
+ORIGINAL_MARKER_STYLE: dict[str, Any] = {
     "marker": "o",
-    "markersize": 3.0,
+    "markersize": 4.5,
+    "markerfacecolor": "white",
+    "markeredgewidth": 1.1,
 }
 UNDECIDED_STYLE: dict[str, Any] = {"color": "#9a9a9a", "linestyle": "-", "linewidth": 0.8}
 SATURATED_STYLE: dict[str, Any] = {"color": "#9a9a9a", "linestyle": ":", "linewidth": 1.2}
@@ -28,7 +29,7 @@ SATURATED_STYLE: dict[str, Any] = {"color": "#9a9a9a", "linestyle": ":", "linewi
 
 def run_style(*, among_seeds: bool) -> dict[str, Any]:
     """The style of a run's line, thin where a panel holds several seeds."""
-    return {"linestyle": "-", "linewidth": 0.8 if among_seeds else 1.5}
+    return {"linestyle": "-", "linewidth": 0.8 if among_seeds else 1.2}
 
 
 def make_key(group: Group, loss: Loss, convention: Convention) -> list[tuple[Line2D, str]]:
@@ -38,7 +39,8 @@ def make_key(group: Group, loss: Loss, convention: Convention) -> list[tuple[Lin
     ours = "this study, one line a seed" if several else "this study"
     key = [(Line2D([], [], color=INK, **run_style(among_seeds=several)), ours)]
     if convention.is_original:
-        key.append((Line2D([], [], color=INK, **ORIGINAL_STYLE), original.NOTE))
+        style = ORIGINAL_LINE_STYLE | ORIGINAL_MARKER_STYLE
+        key.append((Line2D([], [], color=INK, **style), original.NOTE))
     undecided = f"D undecided, 1/2 for every image: {symbol} = {convention.undecided:g}"
     key.append((Line2D([], [], **UNDECIDED_STYLE), undecided))
     if convention.saturated:

@@ -24,7 +24,7 @@ COLUMNS = 3
 _GRID_PIXELS = (GRID_COLUMNS * 28, math.ceil(SAMPLE_COUNT / GRID_COLUMNS) * 28)
 _CELL_WIDTH, _CELL_HEIGHT = (pixels / PIXELS_PER_INCH for pixels in _GRID_PIXELS)
 _GAP = (WIDTH - COLUMNS * _CELL_WIDTH) / (COLUMNS + 1)
-_LABEL, _NOTE, _BOTTOM = 0.24, 0.2, 0.04
+_LABEL, _NOTE, _ROW_GAP = 0.2, 0.18, 0.1
 
 
 def read_grid(run: Run, iteration: int) -> NDArray[np.uint8] | None:
@@ -63,12 +63,12 @@ def draw_samples(group: Group, iteration: int) -> Figure:
     sheet = Sheet(
         f"Samples after iteration {iteration}, {VARIANT_WORDS[group.config.variant]}",
         caption_lines(group, shown.values()),
-        body=math.ceil(len(CASES) / COLUMNS) * (cell + _GAP) + _BOTTOM,
+        body=math.ceil(len(CASES) / COLUMNS) * (cell + _ROW_GAP),
     )
     for index, case in enumerate(CASES):
         row, column = divmod(index, COLUMNS)
         left = _GAP + column * (_CELL_WIDTH + _GAP)
-        top = row * (cell + _GAP)
+        top = row * (cell + _ROW_GAP)
         seed = f", seed {shown[case].config.seed}" if case in shown and len(seeds) > 1 else ""
         sheet.write(case + seed, left=left, top=top, size=TEXT_SIZE, color=INK)
         if case in shown and iteration >= shown[case].record.iterations_done:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from gaslayers.models import CASES
 
@@ -32,10 +34,12 @@ COLOURS = dict(
     )
 )
 
+# A darker shade of each, for what stands beside a case's own line.
+DARK_COLOURS = {case: tuple(0.6 * part for part in to_rgb(COLOURS[case])) for case in CASES}
+
 _MARGIN = 0.06
 _POINT = 1 / 72
 _LINE_SPACING = 1.35
-_CHARACTERS_PER_INCH = 1 / (0.6 * _POINT)  # of one-point type; a wide estimate for this face
 
 
 class Sheet:
@@ -43,23 +47,21 @@ class Sheet:
 
     Args:
         title: Set in bold.
-        lines: The caption; long lines are wrapped.
+        lines: The caption, the first line of which stands out; long lines are wrapped.
         body: Height of what comes below, in inches.
     """
 
     def __init__(self, title: str, lines: list[str], *, body: float) -> None:
-        texts = [(line, TITLE_SIZE, "bold", INK) for line in _wrap(title, TITLE_SIZE)]
-        texts += [
-            (wrapped, TEXT_SIZE, "normal", FAINT)
-            for line in lines
-            for wrapped in _wrap(line, TEXT_SIZE)
-        ]
+        texts = [(line, TITLE_SIZE, "bold", INK) for line in _wrap(title, TITLE_SIZE, "bold")]
+        for number, line in enumerate(lines):
+            colour = FAINT if number else INK
+            texts += [(part, TEXT_SIZE, "normal", colour) for part in _wrap(line, TEXT_SIZE)]
         header = 2 * _MARGIN + sum(size * _LINE_SPACING * _POINT for _, size, _, _ in texts)
-        # Whole hundredths of an inch: the picture is a whole number of pixels at every dpi used.
         self.width = WIDTH
+        # Whole hundredths of an inch: a whole number of pixels at 100 dpi and its multiples.
         self.height = round(header + body, 2)
         self._header = self.height - body
-        self.figure = Figure(figsize=(WIDTH, self.height), facecolor="white")
+        self.figure = Figure(figsize=(self.width, self.height), facecolor="white")
         top = _MARGIN
         for text, size, weight, colour in texts:
             self._put(text, _MARGIN, top, size=size, weight=weight, color=colour)
@@ -80,8 +82,19 @@ class Sheet:
         )
 
 
-def _wrap(text: str, size: float) -> list[str]:
-    return textwrap.wrap(text, int((WIDTH - 2 * _MARGIN) * _CHARACTERS_PER_INCH / size))
+def _wrap(text: str, size: float, weight: str = "normal") -> list[str]:
+    """Break a text into lines that fit between the margins."""
+    font = FontProperties(size=size, weight=weight)
+    first, *words = text.split()
+    lines = [first]
+    for word in words:
+        longer = f"{lines[-1]} {word}"
+        width = TextPath((0, 0), longer, prop=font).get_extents().width * _POINT
+        if width <= WIDTH - 2 * _MARGIN:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def render(figure: Figure, *, dpi: int = DPI) -> bytes:

@@ -90,6 +90,7 @@ def columns_of(group: Group) -> list[Column]:
             lambda run: f"{run.record.discriminator_forward_flops / 1e9:.3f} G",
         ),
         Column("seconds", lambda run: f"{run.record.seconds:.1f}"),
+        Column("processor seconds", lambda run: f"{run.record.processor_seconds:.1f}"),
         Column("iterations/s", lambda run: f"{run.record.iterations_per_second:.3g}"),
     ]
     if any(run.record.memory for run in group.runs):

@@ -1,0 +1,167 @@
+"""Activation and pooling that keep a few bits a cell in place of two feature maps.
+
+The plain pair keeps the activation's output (4 bytes a value), and max pooling its input and an
+8-byte index a cell. What the backward pass needs of them is, a pooled cell, which value was the
+largest and whether the activation let it through: 2 bits and 1 bit for a 2x2 window under ReLU.
+
+ReLU commutes with max pooling, since it keeps order, and is applied to the pooled map. A leaky
+ReLU does too, but for its rounding: two neighbouring floats may become equal, and then the plain
+pair finds the first of them. It is therefore applied before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from gaslayers.lean.activations import IDENTITY, activate, negative_slope
+from gaslayers.lean.packing import bits_for, pack, unpack
+
+MAX_CELLS = 256
+
+
+def reason_to_keep_maps(activation: nn.Module, pool: nn.Module) -> str | None:
+    """What speaks against `activate_and_pool` for these two layers; None: nothing."""
+    slope = negative_slope(activation)
+    if slope is None:
+        return f"{type(activation).__name__} cannot be undone from its output's sign"
+    if type(pool) is nn.MaxPool2d:
+        return _reason_against_max_pool(pool)
+    if type(pool) is nn.AvgPool2d:
+        return _reason_against_average_pool(pool, slope)
+    return f"{type(pool).__name__} is no MaxPool2d or AvgPool2d"
+
+
+def _reason_against_max_pool(pool: nn.MaxPool2d) -> str | None:
+    plain = (pool.stride, pool.padding, pool.dilation) == (pool.kernel_size, 0, 1)
+    if not (isinstance(pool.kernel_size, int) and plain) or pool.return_indices:
+        return "the pooling's windows overlap, are padded or dilated, or its indices are returned"
+    if pool.kernel_size**2 > MAX_CELLS:
+        return f"the pooling's window has more than {MAX_CELLS} cells"
+    return None
+
+
+def _reason_against_average_pool(pool: nn.AvgPool2d, slope: float) -> str | None:
+    if slope == IDENTITY:
+        return "average pooling alone keeps nothing that could be saved"
+    plain = (pool.stride, pool.padding, pool.divisor_override) == (pool.kernel_size, 0, None)
+    if not (isinstance(pool.kernel_size, int) and plain):
+        return "the pooling's windows overlap or are padded, or its divisor is overridden"
+    return None
+
+
+def activate_and_pool(x: Tensor, activation: nn.Module, pool: Any) -> Tensor:
+    """Run both layers and keep bits; only where `reason_to_keep_maps` is None."""
+    function = ActivationMaxPool if type(pool) is nn.MaxPool2d else ActivationAvgPool
+    return function.apply(x, negative_slope(activation), pool.kernel_size, pool.ceil_mode)
+
+
+def _first_indices(indices_shape: torch.Size, width: int, kernel_size: int, like: Tensor) -> Tensor:
+    """The index, within a plane, of each window's first value; (H / k, W / k)."""
+    rows = torch.arange(indices_shape[-2], device=like.device, dtype=like.dtype)
+    columns = torch.arange(indices_shape[-1], device=like.device, dtype=like.dtype)
+    return rows[:, None] * (kernel_size * width) + columns * kernel_size
+
+
+def encode(indices: Tensor, width: int, kernel_size: int) -> Tensor:
+    """Turn indices within a plane into the cell within the window, row by row.
+
+    Shape:
+        - indices: (N, C, H / k, W / k), int64, of values in planes of this width.
+        - Output: the same shape, uint8, below k^2.
+    """
+    # The offset within the window fits a byte on all but wide images, and byte arithmetic is
+    # exact modulo 256 though the index itself does not fit.
+    fits = (kernel_size - 1) * (width + 1) < 256
+    indices = indices.to(torch.uint8 if fits else torch.int32)
+    offsets = indices - _first_indices(indices.shape, width, kernel_size, indices)
+    rows = torch.zeros_like(offsets)
+    for row in range(1, kernel_size):
+        rows += offsets >= row * width
+    return (offsets - rows * (width - kernel_size)).to(torch.uint8)
+
+
+def decode(codes: Tensor, width: int, kernel_size: int) -> Tensor:
+    """Turn cells within windows back into int64 indices within a plane."""
+    rows = torch.div(codes, kernel_size, rounding_mode="floor")
+    offsets = rows.long() * (width - kernel_size) + codes
+    return offsets + _first_indices(codes.shape, width, kernel_size, offsets)
+
+
+class ActivationMaxPool(torch.autograd.Function):
+    """Activation, then max pooling whose stride is its kernel."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool
+    ) -> Tensor:
+        """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
+        if slope not in (0.0, IDENTITY):
+            x = activate(x, slope)
+        pooled, indices = torch.ops.aten.max_pool2d_with_indices(
+            x, [kernel_size, kernel_size], [kernel_size, kernel_size], [0, 0], [1, 1], ceil_mode
+        )
+        if slope == 0.0:
+            pooled = activate(pooled, slope)
+        codes = pack(encode(indices, x.shape[3], kernel_size), bits_for(kernel_size**2))
+        signs = () if slope == IDENTITY else (pack((pooled > 0).to(torch.uint8), 1),)
+        ctx.save_for_backward(codes, *signs)
+        ctx.slope, ctx.kernel_size, ctx.shape = slope, kernel_size, x.shape  # type: ignore[attr-defined]
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, C, H / k, W / k) -> (N, C, H, W)."""
+        grad = unpool(grad, ctx.saved_tensors, ctx.slope, ctx.kernel_size, ctx.shape)
+        return grad, *[None] * 3
+
+
+def unpool(
+    grad: Tensor,
+    kept: tuple[Tensor, ...],
+    slope: float,
+    kernel_size: int,
+    shape: torch.Size,
+) -> Tensor:
+    """The gradient before activation and pooling, from the codes and signs that were kept."""
+    codes, *signs = kept
+    count, _, _, width = shape
+    if signs:
+        grad = _through_activation(grad, unpack(signs[0], 1, count), slope)
+    indices = decode(unpack(codes, bits_for(kernel_size**2), count), width, kernel_size)
+    return F.max_unpool2d(grad, indices, [kernel_size] * 2, output_size=list(shape[2:]))
+
+
+class ActivationAvgPool(torch.autograd.Function):
+    """Activation, then average pooling whose stride is its kernel."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool
+    ) -> Tensor:
+        """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
+        ctx.save_for_backward(pack((x > 0).to(torch.uint8), 1))
+        ctx.slope, ctx.shape = slope, x.shape  # type: ignore[attr-defined]
+        ctx.pooling = (kernel_size, ceil_mode)  # type: ignore[attr-defined]
+        return F.avg_pool2d(activate(x, slope), kernel_size, ceil_mode=ceil_mode)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, C, H / k, W / k) -> (N, C, H, W)."""
+        (signs,) = ctx.saved_tensors
+        kernel_size, ceil_mode = ctx.pooling
+        # The operator reads the shape of its input alone; a broadcast scalar takes no memory.
+        like = grad.new_empty(()).expand(ctx.shape)
+        grad = torch.ops.aten.avg_pool2d_backward(
+            grad, like, [kernel_size] * 2, [kernel_size] * 2, [0, 0], ceil_mode, True, None
+        )
+        return _through_activation(grad, unpack(signs, 1, ctx.shape[0]), ctx.slope), *[None] * 3
+
+
+def _through_activation(grad: Tensor, signs: Tensor, slope: float) -> Tensor:
+    """Let the gradient through where the activation's output was positive, else scale it."""
+    return torch.where(signs.bool(), grad, grad * slope if slope else grad.new_zeros(()))

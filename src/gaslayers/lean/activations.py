@@ -1,0 +1,26 @@
+"""The activations whose derivative is known from the sign of their output."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IDENTITY = 1.0
+
+
+def negative_slope(activation: nn.Module) -> float | None:
+    """The slope below zero of a ReLU, leaky ReLU or identity; None for any other activation."""
+    if type(activation) is nn.Identity:
+        return IDENTITY
+    if type(activation) is nn.ReLU:
+        return 0.0
+    if type(activation) is nn.LeakyReLU and activation.negative_slope >= 0:
+        return float(activation.negative_slope)
+    return None
+
+
+def activate(x: Tensor, slope: float) -> Tensor:
+    """Apply the activation of this slope, by the operator that its module would call."""
+    if slope == IDENTITY:
+        return x
+    return F.relu(x) if slope == 0.0 else F.leaky_relu(x, slope)

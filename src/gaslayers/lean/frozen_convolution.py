@@ -1,0 +1,80 @@
+"""A convolution with frozen weights that does not keep its input.
+
+The gradient of the input needs the weights alone. Autograd keeps the input all the same, so that
+freezing a discriminator while the generator learns saves nothing in the plain composition.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FrozenConvolution(torch.autograd.Function):
+    """`torch.nn.functional.conv2d` whose weight and bias get no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H', W')."""
+        ctx.save_for_backward(weight)
+        ctx.shape = x.shape
+        ctx.channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.geometry = (stride, padding, dilation, groups)
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, out_channels, H', W') -> (N, C, H, W)."""
+        (weight,) = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.geometry
+        # The operator reads its input's shape and memory format alone; a broadcast scalar has the
+        # shape and takes no memory, and either operand can ask for the format.
+        like = grad.new_empty(()).expand(ctx.shape)
+        if ctx.channels_last:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        grad_x, _, _ = torch.ops.aten.convolution_backward(
+            grad,
+            like,
+            weight,
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0, 0],
+            groups,
+            [True, False, False],
+        )
+        return grad_x, *[None] * 6
+
+
+def reason_to_keep_input(conv: nn.Module) -> str | None:
+    """What speaks against `convolve_frozen` for this layer; None: nothing."""
+    if type(conv) is not nn.Conv2d:
+        return f"{type(conv).__name__} is no plain Conv2d"
+    if any(parameter.requires_grad for parameter in conv.parameters()):
+        return "the convolution's weights are trained: their gradient needs its input"
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return "the convolution's padding is no plain zeros"
+    if torch.is_autocast_enabled(conv.weight.device.type):
+        return "autocast is on"
+    return None
+
+
+def convolve_frozen(conv: Any, x: Tensor) -> Tensor:
+    """Run a frozen convolution without keeping its input."""
+    return FrozenConvolution.apply(
+        x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+    )
