@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from torch import nn
 
@@ -21,3 +21,6 @@ PoolLayer: TypeAlias = Callable[[int], nn.Module]
 
 BlockLayer: TypeAlias = Callable[[int, int], nn.Module]
 """``block(in_channels, out_channels)``, as any block of this library with its options bound."""
+
+MemoryEfficient: TypeAlias = bool | Literal["recompute"]
+"""Plain, lean, or lean at the price of computing something twice."""

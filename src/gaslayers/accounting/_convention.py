@@ -33,8 +33,14 @@ _ONE_PER_INPUT = (
     "nansum", "prod", "sum",
 )
 FREE = (
+    "adjoint",
+    "mT",
+    "unsafe_chunk",
+    "matrix_H",
+    "broadcast_tensors",
     "__or__", "__xor__", "alias", "argmax", "argmin", "as_strided", "bernoulli", "bernoulli_",
-    "broadcast_to", "channel_shuffle", "clone", "detach_", "dim", "embedding", "empty_like",
+    "broadcast_to", "channel_shuffle", "clone", "detach_", "dim",
+    "embedding", "empty_like",
     "expand_as", "fill", "fill_", "flip", "im2col", "index_put", "index_select", "isfinite",
     "isinf", "isnan", "le", "lift_fresh", "linspace", "logical_and", "logical_not",
     "logical_or", "logical_xor", "lt", "masked_fill_", "masked_select", "meshgrid", "movedim",
@@ -47,11 +53,18 @@ FREE = (
     "upsample_nearest2d", "upsample_nearest3d", "view_as", "where", "zero_",
 )
 """What fvcore does not know to cost nothing, or counts though it only copies."""
+
+HIDING_MACS = (
+    "addbmm", "addr", "bilinear", "cdist", "chain_matmul", "conv_tbc", "gru", "linalg_multi_dot",
+    "lstm", "quantized_lstm", "rnn_relu", "rnn_tanh",
+)
+"""Operators whose multiply-adds neither engine sees: an error, rather than a silent zero."""
 # fmt: on
 
 PER_OUTPUT = {
     **dict.fromkeys(_ONE_PER_OUTPUT, 1),
     **dict.fromkeys(("addcdiv", "addcmul", "glu", "lerp"), 2),
+    "_weight_norm": 3,  # square, sum, scale
     **dict.fromkeys(("log_softmax", "softmax"), 3),  # exponential, sum, division or difference
 }
 """FLOPs per element of the output."""

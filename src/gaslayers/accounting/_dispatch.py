@@ -19,17 +19,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaslayers.accounting._sandbox import Call, tensors_of
 
-CONVOLUTION, MATMUL = "convolution", "matrix product"
+CONVOLUTION, MATMUL, BACKWARD = "convolution", "matrix product", "backward"
 
 _aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Multiply-adds of one pass by the innermost module they were run in."""
+    """Multiply-adds of one pass, by the innermost module that they were run in and their kind."""
 
-    forward: Counter[tuple[str, str]] = field(default_factory=Counter)  # by module and family
-    backward: Counter[str] = field(default_factory=Counter)
+    forward: Counter[tuple[str, str]] = field(default_factory=Counter)
+    backward: Counter[tuple[str, str]] = field(default_factory=Counter)
     data_dependent: dict[str, str] = field(default_factory=dict)  # module to operator
 
 
@@ -143,9 +143,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _record_backward(self, operator: Any, args: tuple[Any, ...], out: Any) -> None:
         name = self._stack[-1]
         if operator is _aten.convolution_backward:
-            self.found.backward[name] += _backward_convolution(args, out)
+            self.found.backward[name, BACKWARD] += _backward_convolution(args, out)
         elif operator in _MATRIX_PRODUCTS:
-            self.found.backward[name] += _MATRIX_PRODUCTS[operator](args, out)
+            self.found.backward[name, BACKWARD] += _MATRIX_PRODUCTS[operator](args, out)
 
     def _reads_values(self, func: Any, operator: Any, args: tuple[Any, ...]) -> bool:
         """Whether what runs next may hang on values; those of parameters and buffers are known."""

@@ -5,9 +5,10 @@ The one file that imports fvcore, and not before the first count: loading it tak
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,12 +16,16 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gaslayers.accounting._handles import Handle, Values, all_handles
 from gaslayers.accounting._sandbox import Call, tensors_of
 
 _ROOT = "module"  # the counted module's name inside the traced one
+
+# What the module raises, a tracer that cannot follow, or a handle that meets what it does not know.
+_TRACE_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 
 Key: TypeAlias = tuple[str, str, bool]
 """Operator, quantity, and whether the inputs have a part in it."""
@@ -35,6 +40,39 @@ class Traced:
     uncalled: tuple[str, ...]
 
 
+class Untraceable(RuntimeError):  # noqa: N818  (says what the module is, not what went wrong)
+    """The tracer or a handle could not follow the call."""
+
+    def __init__(self, place: str, reason: Exception) -> None:
+        self.place = place
+        self.reason = str(reason).partition("\n")[0].removesuffix(".")
+        super().__init__(f"{place!r}: {self.reason}")
+
+
+class _Anchors(TorchFunctionMode):
+    """Keep every operator in the trace: what no output depends on has run all the same.
+
+    The tracer drops such operators; an empty tensor made from each result holds them in place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Tensor] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not torch._C._are_functorch_transforms_active():  # nothing may escape from vmap
+            floats = (tensor for tensor in tensors_of(result) if tensor.is_floating_point())
+            self.tensors.extend(tensor.new_empty(0) for tensor in floats)
+        return result
+
+
 class _Traceable(nn.Module):
     """The call as a function from tensors to tensors: the tracer knows few other types."""
 
@@ -45,26 +83,29 @@ class _Traceable(nn.Module):
         self.positions = [i for i, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor)]
         self.inputs = tuple(self.leaves[position] for position in self.positions)
         self.called: set[str] = set()
-        self.outputs: list[Tensor] = []
+        self.running = [""]
         for name, part in self.module.named_modules():
-            part.register_forward_hook(self._observer(name))
+            part.register_forward_pre_hook(self._enter(name))
+            part.register_forward_hook(self._leave)
 
-    def _observer(self, name: str) -> Any:
-        def observe(part: nn.Module, _args: Any, output: Any) -> None:
+    def _enter(self, name: str) -> Any:
+        def enter(_part: nn.Module, _args: Any) -> None:
             self.called.add(name)
-            # The tracer drops what no output depends on; but a dead branch has run, at its cost.
-            if part._parameters or part is self.module:
-                self.outputs.extend(tensors_of(output))
+            self.running.append(name)
 
-        return observe
+        return enter
+
+    def _leave(self, _part: nn.Module, _args: Any, _output: Any) -> None:
+        self.running.pop()
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         leaves = list(self.leaves)
         for position, tensor in zip(self.positions, tensors, strict=True):
             leaves[position] = tensor
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
-        self.module(*args, **kwargs)
-        return tuple(self.outputs)
+        with _Anchors() as anchors:
+            output = self.module(*args, **kwargs)
+        return (*tensors_of(output), *anchors.tensors)
 
     def uncalled(self) -> Iterator[str]:
         for name, part in self.module.named_modules():
@@ -106,8 +147,11 @@ def _functions_inlined() -> Iterator[None]:
     """Run the forward of custom autograd functions in the open, where the tracer sees it."""
     original = torch.autograd.Function.__dict__["apply"]
     unsplit = torch.autograd.Function.setup_context
+    thread = threading.get_ident()
 
     def apply(function: type[Any], *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != thread:  # somebody else's training goes on
+            return original.__get__(None, function)(*args, **kwargs)
         context: Any = FunctionCtx()
         context.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         leading = (context,) if function.setup_context is unsplit else ()
@@ -122,7 +166,11 @@ def _functions_inlined() -> Iterator[None]:
 
 
 def trace(call: Call) -> Traced:
-    """Trace the call and count its operators."""
+    """Trace the call and count its operators.
+
+    Raises:
+        Untraceable: Where anything raises, the module itself included.
+    """
     with warnings.catch_warnings():
         # fvcore uses what torch deprecates; a trace warns of every branch on a size.
         warnings.simplefilter("ignore")
@@ -135,11 +183,15 @@ def trace(call: Call) -> Traced:
         for name, handle in all_handles(analysis._op_handles).items():
             analysis._op_handles.pop(name, None)  # an ignored operator must have no handle
             analysis.set_op_handle(name, None if handle is None else dependence.split(handle))
-        with _functions_inlined():
-            counts = analysis.by_module_and_operator()
+        try:
+            with _functions_inlined():
+                counts = analysis.by_module_and_operator()
+        except _TRACE_ERRORS as error:
+            raise Untraceable(traceable.running[-1], error) from error
     names = [name for name, _ in call.module.named_modules()]
     return Traced(
-        counts={name: counts[f"{_ROOT}.{name}".removesuffix(".")] for name in names},
+        # The whole includes what hooks of the counted module run outside its own scope.
+        counts={name: counts[f"{_ROOT}.{name}" if name else ""] for name in names},
         unsupported=analysis.unsupported_ops(),
         uncalled=tuple(traceable.uncalled()),
     )

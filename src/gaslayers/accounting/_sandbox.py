@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from gaslayers._checks import bad_type, bad_value
+
+_COPY_ERRORS = (AttributeError, RuntimeError, TypeError, copy.Error, pickle.PicklingError)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def copied(owner: str, call: Call) -> Call:
             memo[id(tensor)] = twin
     try:
         return Call(*copy.deepcopy((call.module, call.args, call.kwargs), memo))
-    except TypeError as error:
+    except _COPY_ERRORS as error:
         place = _uncopyable(call.module) or "among the inputs"
         remedy = f"It runs on a copy, so that yours stays as it is ({error})."
         raise bad_type(owner, "module", "be one that can be copied", place, remedy) from error
@@ -104,7 +107,7 @@ def _uncopyable(module: nn.Module) -> str | None:
 def _is_copyable(value: Any) -> bool:
     try:
         copy.deepcopy(value)
-    except TypeError:
+    except _COPY_ERRORS:
         return False
     return True
 

@@ -10,15 +10,12 @@ from torch import nn
 
 from gaslayers._checks import bad_value, check_bool
 from gaslayers.accounting import _dispatch, _fvcore
-from gaslayers.accounting._convention import CONVENTION
+from gaslayers.accounting._convention import CONVENTION, HIDING_MACS
 from gaslayers.accounting._handles import ACTIVATIONS, ELEMENTWISE, MACS
 from gaslayers.accounting._sandbox import Call, isolated, make_call, plain_twin, unfused
 from gaslayers.accounting.report import CountReport, ModuleCount, OperatorCount
 
 _OWNER = "count"
-
-# What a tracer raises where it cannot follow; the module's own errors are told apart by a rerun.
-_TRACE_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 
 
 def count(
@@ -64,18 +61,18 @@ def count(
         >>> from gaslayers import InceptionBlock, count
         >>> report = count(InceptionBlock(3, 64), torch.zeros(2, 3, 8, 8), backward=True)
         >>> report.macs, report.flops, report.backward_macs
-        (1204224, 2408448, 2396160)
+        (1204224, 2408448, 2383872)
     """
     check_bool(_OWNER, "backward", backward)
     check_bool(_OWNER, "verify", verify)
     call = make_call(_OWNER, module, inputs, kwargs)
     recorded = _record(call, backward=backward) if backward or verify else None
-    if verify and recorded is not None:
+    if verify and recorded:
         _check_independent_of_values(recorded)
     twin, traced = _trace(call)
-    if verify and recorded is not None:
-        _check_agreement(twin.module, traced, recorded)
-    return _report(twin, traced, recorded.backward if backward and recorded is not None else None)
+    if verify and recorded:
+        _check_agreement(traced, recorded)
+    return _report(twin, traced, recorded.backward if backward and recorded else None)
 
 
 def _record(call: Call, *, backward: bool) -> _dispatch.Recorded:
@@ -88,12 +85,12 @@ def _trace(call: Call) -> tuple[Call, _fvcore.Traced]:
         with isolated(call), unfused():
             twin = plain_twin(_OWNER, call)
             return twin, _fvcore.trace(twin)
-    except _TRACE_ERRORS as error:
+    except _fvcore.Untraceable as error:
         with isolated(call), unfused():
             plain_twin(_OWNER, call).run()  # the module's own error, if it has one, comes first
         raise RuntimeError(
-            f"{_OWNER}: `module` must be traceable, got {error} Count its traceable parts one by "
-            "one."
+            f"{_OWNER}: `module` must be traceable, but in {error.place!r} it is not: "
+            f"{error.reason}. Count its traceable parts one by one."
         ) from error
 
 
@@ -104,51 +101,38 @@ def _check_independent_of_values(recorded: _dispatch.Recorded) -> None:
         raise bad_value(_OWNER, "module", rule, operator, remedy)
 
 
-def _family(operator: str) -> str:
-    return _dispatch.CONVOLUTION if operator == "conv" else _dispatch.MATMUL
-
-
-def _check_agreement(
-    module: nn.Module, traced: _fvcore.Traced, recorded: _dispatch.Recorded
-) -> None:
+def _check_agreement(traced: _fvcore.Traced, recorded: _dispatch.Recorded) -> None:
     """Compare the engines' MACs, the innermost modules first, so that the error names the place."""
-    names = [name for name, _ in module.named_modules()]
-    for name in sorted(names, key=lambda name: (-name.count("."), name == "")):
-        for family in (_dispatch.CONVOLUTION, _dispatch.MATMUL):
+    hiding = [name for name in traced.unsupported if name.removeprefix("aten::") in HIDING_MACS]
+    if hiding:
+        remedy = "Pass verify=False to leave it out."
+        raise bad_value(_OWNER, "module", "have no MACs that are not counted", hiding[0], remedy)
+    seen = _with_ancestors(recorded.forward)
+    for name in sorted(traced.counts, key=lambda name: (-name.count("."), name == "")):
+        for is_convolution, family in ((True, _dispatch.CONVOLUTION), (False, _dispatch.MATMUL)):
             found = {
                 operator: cost
                 for (operator, quantity, _), cost in traced.counts[name].items()
-                if quantity == MACS and _family(operator) == family
+                if quantity == MACS and (operator == "conv") is is_convolution
             }
-            first = sum(found.values())
-            second = sum(
-                cost
-                for (place, kind), cost in recorded.forward.items()
-                if kind == family and _contains(name, place)
-            )
-            if first != second:
-                raise RuntimeError(_disagreement(name, found, family, first, second, traced))
+            figures = (sum(found.values()), seen[name, family])
+            if figures[0] != figures[1]:
+                operators = [*found, *traced.unsupported]
+                raise RuntimeError(
+                    f"{_OWNER}: both engines must find the same MACs in {name!r}, got "
+                    f"{figures[0]} (fvcore) and {figures[1]} (dispatch) in each {family} "
+                    f"({', '.join(operators)}). Pass verify=False to take fvcore's."
+                )
 
 
-def _disagreement(
-    name: str,
-    operators: Iterable[str],
-    family: str,
-    first: int,
-    second: int,
-    traced: _fvcore.Traced,
-) -> str:
-    missed = f" fvcore has no count for {', '.join(traced.unsupported)}." * bool(traced.unsupported)
-    return (
-        f"{_OWNER}: both engines must agree, got {first} (fvcore) and {second} (dispatch) MACs of "
-        f"{', '.join(operators) or family} in module {name!r}.{missed} Pass verify=False to take "
-        "fvcore's figure."
-    )
-
-
-def _contains(name: str, other: str) -> bool:
-    """Whether the module called ``other`` is the one called ``name`` or inside it."""
-    return name in ("", other) or other.startswith(f"{name}.")
+def _with_ancestors(costs: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Add what each module costs to every module that it is in; the second key stays."""
+    total: Counter[tuple[str, str]] = Counter()
+    for (name, kind), cost in costs.items():
+        parts = name.split(".") if name else []
+        for depth in range(len(parts) + 1):
+            total[".".join(parts[:depth]), kind] += cost
+    return total
 
 
 def _quantities(counted: Iterable[tuple[_fvcore.Key, int]]) -> dict[str, int]:
@@ -167,17 +151,15 @@ def _quantities(counted: Iterable[tuple[_fvcore.Key, int]]) -> dict[str, int]:
     }
 
 
-def _report(call: Call, traced: _fvcore.Traced, backward: Counter[str] | None) -> CountReport:
-    def backward_macs(name: str) -> int | None:
-        if backward is None:
-            return None
-        return sum(cost for place, cost in backward.items() if _contains(name, place))
-
+def _report(
+    call: Call, traced: _fvcore.Traced, backward: Counter[tuple[str, str]] | None
+) -> CountReport:
+    inclusive = None if backward is None else _with_ancestors(backward)
     by_module = {
         name: ModuleCount(
             type=type(part).__name__,
             params=sum(parameter.numel() for parameter in part.parameters()),
-            backward_macs=backward_macs(name),
+            backward_macs=None if inclusive is None else inclusive[name, _dispatch.BACKWARD],
             **_quantities(traced.counts[name].items()),
         )
         for name, part in call.module.named_modules()

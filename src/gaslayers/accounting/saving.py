@@ -47,10 +47,12 @@ class _Keeper:
             yield
 
     def _enter(self, part: nn.Module, _args: Any) -> None:
-        self._stack.append(self._names.get(part, self._stack[-1]))
+        if part in self._names:
+            self._stack.append(self._names[part])
 
-    def _leave(self, _part: nn.Module, _args: Any, _output: Any) -> None:
-        self._stack.pop()
+    def _leave(self, part: nn.Module, _args: Any, _output: Any) -> None:
+        if part in self._names:
+            self._stack.pop()
 
     def pack(self, tensor: Tensor) -> _Saved:
         saved = _Saved(tensor, self._order, self._stack[-1])
@@ -117,7 +119,7 @@ def saved_bytes(module: nn.Module, inputs: Any, *, kwargs: Mapping[str, Any] | N
 
     Example:
         >>> import torch
-        >>> from gaslayers import saved_bytes
+        >>> from gaslayers.accounting import saved_bytes
         >>> saved_bytes(torch.nn.Conv2d(3, 8, 3), torch.zeros(2, 3, 9, 9))  # the input
         1944
     """
@@ -144,6 +146,7 @@ def saved_bytes_by_module(
 
     Example:
         >>> import torch
+        >>> from gaslayers.accounting import saved_bytes_by_module
         >>> network = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU())
         >>> saved_bytes_by_module(network, torch.zeros(2, 4))
         {'0': 32, '1': 64}

@@ -31,20 +31,21 @@ def is_plain(conv: Any) -> bool:
     )
 
 
-def check_convolution(
-    owner: str,
-    conv: nn.Module,
-    in_channels: int,
-    out_channels: int,
-    kernel_size: int,
-    *,
-    groups: int = 1,
-) -> None:
-    """Raise unless the factory built the plain convolution that the formula counts."""
-    weight = (out_channels, in_channels // groups, kernel_size, kernel_size)
-    if not is_plain(conv) or conv.weight.shape != weight:
-        rule = f"build nn.Conv2d with a weight of shape {weight}"
-        raise bad_value(owner, "conv_layer", rule, conv, _REMEDY)
+def check_convolution(owner: str, conv: nn.Module, **asked: int) -> None:
+    """Raise unless the factory built the plain convolution that it was asked for.
+
+    Args:
+        owner: The block's class.
+        conv: What the factory built.
+        asked: The convolution's own arguments, one number for both sides.
+    """
+    built = is_plain(conv) and all(
+        getattr(conv, name) in (value, (value, value)) for name, value in asked.items()
+    )
+    if not built:
+        options = ", ".join(f"{name}={value}" for name, value in asked.items())
+        rule = f"build a plain nn.Conv2d({options})"
+        raise bad_value(owner, "conv_layer", rule, type(conv).__name__, _REMEDY)
 
 
 def layer_macs(owner: str, argument: str, layer: Any, height: int, width: int) -> int:
@@ -52,8 +53,8 @@ def layer_macs(owner: str, argument: str, layer: Any, height: int, width: int) -
     if hasattr(layer, "expected_macs"):
         return layer.expected_macs(height, width)
     if not is_plain(layer) or isinstance(layer.padding, str):
-        rule = "build a layer with `expected_macs` or nn.Conv2d"
-        raise bad_value(owner, argument, rule, layer, _REMEDY)
+        rule = "build a layer with `expected_macs` or a plain nn.Conv2d"
+        raise bad_value(owner, argument, rule, type(layer).__name__, _REMEDY)
     pixels = 1
     for i, size in enumerate((height, width)):
         reach = layer.dilation[i] * (layer.kernel_size[i] - 1)
@@ -75,5 +76,6 @@ def layer_params(owner: str, argument: str, layer: Any) -> int:
     if isinstance(layer, nn.PReLU):
         return layer.num_parameters
     if next(layer.parameters(), None) is not None:
-        raise bad_value(owner, argument, "build a layer of known parameters", layer, _REMEDY)
+        rule = "build a layer of known parameters"
+        raise bad_value(owner, argument, rule, type(layer).__name__, _REMEDY)
     return 0

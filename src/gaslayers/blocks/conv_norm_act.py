@@ -162,9 +162,12 @@ class ConvNormAct(Block):
         check_convolution(
             owner,
             self.conv,
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            padding=self.dilation * (self.kernel_size - 1) // 2,
+            dilation=self.dilation,
             groups=self.groups,
         )
         weights = self.out_channels * self.in_channels // self.groups * self.kernel_size**2

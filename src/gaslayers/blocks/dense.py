@@ -18,7 +18,10 @@ from gaslayers._checks import (
 from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
+from gaslayers.blocks._dense_plan import NotLeanError, read_plan
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
+from gaslayers.lean.dense import Plan, run_dense, suits
+from gaslayers.lean.execution import Execution, plain, reason_for_plain
 
 
 class DenseBlock(Block):
@@ -128,9 +131,38 @@ class DenseBlock(Block):
         # A later norm takes out a constant, as in the paper's code.
         return functools.partial(nn.Conv2d, kernel_size=3, padding=1, bias=self.norm_layer is None)
 
+    def _read_plan(self) -> tuple[Plan, list[Tensor]]:
+        if torch.compiler.is_compiling():
+            raise NotLeanError("the compiler plans the memory of what it compiles")
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            raise NotLeanError("the tracer does not look into autograd functions")
+        reason = reason_for_plain(self.layers.modules(), memory_efficient=self.memory_efficient)
+        if reason is not None:
+            raise NotLeanError(reason)
+        return read_plan(self.layers, self.in_channels)
+
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        try:
+            self._read_plan()
+        except NotLeanError as error:
+            return plain(str(error))
+        return Execution("one buffer", "the output is kept, norms and activations are recomputed")
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, in_channels + num_layers * growth_rate, H, W)."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        if not torch.compiler.is_compiling():
+            try:
+                plan, tensors = self._read_plan()
+            except NotLeanError:
+                return self._forward_plain(x)
+            if suits(x, tensors):
+                return run_dense(plan, x, tensors)
+        return self._forward_plain(x)
+
+    def _forward_plain(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             # N x (in_channels + i * growth_rate) x H x W
             x = torch.cat([x, layer(x)], dim=1)

@@ -6,12 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import check_bool, check_factory, check_feature_map, check_int
-from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer, PoolLayer
+from gaslayers._typing import (
+    ActivationLayer,
+    BlockLayer,
+    MemoryEfficient,
+    NormLayer,
+    PoolLayer,
+)
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
 from gaslayers.lean.activation_pool import activate_and_pool, reason_to_keep_maps
 from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.recomputed_stage import reason_to_keep_norm_input, run_recomputed
 
 
 class DownBlock(Block):
@@ -27,6 +34,7 @@ class DownBlock(Block):
         pool_layer: Factory of the pooling, called with the kernel size 2, or None. With
             ``partial(nn.MaxPool2d, ceil_mode=True)`` a last odd row or column is kept.
         memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+            ``"recompute"``: keep still less and run the block a second time in the backward pass.
 
     Shape:
         - Input: (N, in_channels, H, W), H and W at least what the pooling takes.
@@ -56,7 +64,7 @@ class DownBlock(Block):
         norm_layer: NormLayer | None = nn.BatchNorm2d,
         activation_layer: ActivationLayer | None = nn.ReLU,
         pool_layer: PoolLayer | None = nn.MaxPool2d,
-        memory_efficient: bool = True,
+        memory_efficient: MemoryEfficient = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -66,7 +74,8 @@ class DownBlock(Block):
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
         check_factory(owner, "pool_layer", pool_layer)
-        check_bool(owner, "memory_efficient", memory_efficient)
+        if memory_efficient != "recompute":
+            check_bool(owner, "memory_efficient", memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -86,19 +95,28 @@ class DownBlock(Block):
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
         reason = reason_for_plain(
-            (self.activation, self.pool), memory_efficient=self.memory_efficient
+            (self.activation, self.pool), memory_efficient=bool(self.memory_efficient)
         ) or reason_to_keep_maps(self.activation, self.pool)
         if reason:
             return plain(reason)
         kept = "signs" if isinstance(self.pool, nn.AvgPool2d) else "positions and signs"
-        return Execution("packed activation and pooling", f"only {kept} are kept, in bits")
+        packed = f"only {kept} are kept of activation and pooling, in bits"
+        if self.memory_efficient != "recompute":
+            return Execution("packed", packed)
+        reason = reason_to_keep_norm_input(self.body, self.norm, self.pool)
+        if reason:
+            return Execution("packed", f"{packed}; nothing is recomputed: {reason}")
+        return Execution("recomputed", f"{packed}, and nothing of the norm")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        path = self.execution.path if torch.is_grad_enabled() else "plain"
+        if path == "recomputed":
+            return run_recomputed(x, self.body, self.norm, self.activation, self.pool)
         # N x out_channels x H x W
         x = self.norm(self.body(x))
-        if x.requires_grad and torch.is_grad_enabled() and self.execution.is_lean:
+        if path == "packed" and x.requires_grad:
             return activate_and_pool(x, self.activation, self.pool)
         return self.pool(self.activation(x))
 

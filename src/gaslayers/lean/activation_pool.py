@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from gaslayers.lean.activations import IDENTITY, activate, negative_slope
+from gaslayers.lean.activations import IDENTITY, activate, known_slope, negative_slope
 from gaslayers.lean.packing import bits_for, pack, unpack
 
 MAX_CELLS = 256
@@ -57,7 +57,14 @@ def _reason_against_average_pool(pool: nn.AvgPool2d, slope: float) -> str | None
 def activate_and_pool(x: Tensor, activation: nn.Module, pool: Any) -> Tensor:
     """Run both layers and keep bits; only where `reason_to_keep_maps` is None."""
     function = ActivationMaxPool if type(pool) is nn.MaxPool2d else ActivationAvgPool
-    return function.apply(x, negative_slope(activation), pool.kernel_size, pool.ceil_mode)
+    return function.apply(x, known_slope(activation), pool.kernel_size, pool.ceil_mode)
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels last where ``x`` is that and nothing else, else contiguous."""
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def _first_indices(indices_shape: torch.Size, width: int, kernel_size: int, like: Tensor) -> Tensor:
@@ -92,6 +99,23 @@ def decode(codes: Tensor, width: int, kernel_size: int) -> Tensor:
     return offsets + _first_indices(codes.shape, width, kernel_size, offsets)
 
 
+def pool_and_encode(
+    x: Tensor, slope: float, kernel_size: int, ceil_mode: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Activate and pool; return the pooled map, and the codes and signs that `unpool` takes."""
+    if slope not in (0.0, IDENTITY):
+        x = activate(x, slope)
+    pooled, indices = torch.ops.aten.max_pool2d_with_indices(
+        x, [kernel_size, kernel_size], [kernel_size, kernel_size], [0, 0], [1, 1], ceil_mode
+    )
+    if slope == 0.0:
+        pooled = activate(pooled, slope)
+    codes = pack(encode(indices, x.shape[3], kernel_size), bits_for(kernel_size**2))
+    if slope == IDENTITY:
+        return pooled, (codes,)
+    return pooled, (codes, pack((pooled > 0).to(torch.uint8), 1))
+
+
 class ActivationMaxPool(torch.autograd.Function):
     """Activation, then max pooling whose stride is its kernel."""
 
@@ -100,23 +124,16 @@ class ActivationMaxPool(torch.autograd.Function):
         ctx: FunctionCtx, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool
     ) -> Tensor:
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
-        if slope not in (0.0, IDENTITY):
-            x = activate(x, slope)
-        pooled, indices = torch.ops.aten.max_pool2d_with_indices(
-            x, [kernel_size, kernel_size], [kernel_size, kernel_size], [0, 0], [1, 1], ceil_mode
-        )
-        if slope == 0.0:
-            pooled = activate(pooled, slope)
-        codes = pack(encode(indices, x.shape[3], kernel_size), bits_for(kernel_size**2))
-        signs = () if slope == IDENTITY else (pack((pooled > 0).to(torch.uint8), 1),)
-        ctx.save_for_backward(codes, *signs)
-        ctx.slope, ctx.kernel_size, ctx.shape = slope, kernel_size, x.shape  # type: ignore[attr-defined]
+        pooled, kept = pool_and_encode(x, slope, kernel_size, ceil_mode)
+        ctx.save_for_backward(*kept)
+        ctx.shape, ctx.layout = x.shape, layout_of(x)  # type: ignore[attr-defined]
+        ctx.slope, ctx.kernel_size = slope, kernel_size  # type: ignore[attr-defined]
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / k, W / k) -> (N, C, H, W)."""
-        grad = unpool(grad, ctx.saved_tensors, ctx.slope, ctx.kernel_size, ctx.shape)
+        grad = unpool(grad, ctx.saved_tensors, ctx.slope, ctx.kernel_size, ctx.shape, ctx.layout)
         return grad, *[None] * 3
 
 
@@ -126,14 +143,22 @@ def unpool(
     slope: float,
     kernel_size: int,
     shape: torch.Size,
+    layout: torch.memory_format,
 ) -> Tensor:
-    """The gradient before activation and pooling, from the codes and signs that were kept."""
+    """The gradient before activation and pooling, from the codes and signs that were kept.
+
+    It comes in the memory format of the pooling's input, as from PyTorch's operator, whatever
+    that of ``grad`` is; later kernels would else run in another one and round otherwise.
+    """
     codes, *signs = kept
     count, _, _, width = shape
     if signs:
         grad = _through_activation(grad, unpack(signs[0], 1, count), slope)
     indices = decode(unpack(codes, bits_for(kernel_size**2), count), width, kernel_size)
-    return F.max_unpool2d(grad, indices, [kernel_size] * 2, output_size=list(shape[2:]))
+    # Before, where the map is small; after, where one of a single pixel does not tell its format.
+    grad = grad.contiguous(memory_format=layout)
+    unpooled = F.max_unpool2d(grad, indices, [kernel_size] * 2, output_size=list(shape[2:]))
+    return unpooled.contiguous(memory_format=layout)
 
 
 class ActivationAvgPool(torch.autograd.Function):

@@ -19,6 +19,18 @@ def negative_slope(activation: nn.Module) -> float | None:
     return None
 
 
+def known_slope(activation: nn.Module) -> float:
+    """The slope of an activation that has one.
+
+    Raises:
+        TypeError: It has none.
+    """
+    slope = negative_slope(activation)
+    if slope is None:
+        raise TypeError(f"known_slope: {type(activation).__name__} has no slope.")
+    return slope
+
+
 def activate(x: Tensor, slope: float) -> Tensor:
     """Apply the activation of this slope, by the operator that its module would call."""
     if slope == IDENTITY:

@@ -64,7 +64,8 @@ def reason_to_keep_input(conv: nn.Module) -> str | None:
     """What speaks against `convolve_frozen` for this layer; None: nothing."""
     if type(conv) is not nn.Conv2d:
         return f"{type(conv).__name__} is no plain Conv2d"
-    if any(parameter.requires_grad for parameter in conv.parameters()):
+    # The tensors in use, which under functional calls need not be registered parameters.
+    if conv.weight.requires_grad or (conv.bias is not None and conv.bias.requires_grad):
         return "the convolution's weights are trained: their gradient needs its input"
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return "the convolution's padding is no plain zeros"

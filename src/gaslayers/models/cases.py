@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from gaslayers._checks import check_bool, check_choice, check_int
-from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
+from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks import (
     ConvNormAct,
     DenseBlock,
@@ -36,19 +36,19 @@ ACTIVATIONS: dict[str, ActivationLayer] = {
 SAME_MAX_POOL = functools.partial(nn.MaxPool2d, ceil_mode=True)
 
 
-def _inception(switches: Switches, *, memory_efficient: bool) -> BlockLayer:
+def _inception(switches: Switches, *, memory_efficient: MemoryEfficient) -> BlockLayer:
     return functools.partial(
-        InceptionBlock, bottleneck=switches.bottleneck, memory_efficient=memory_efficient
+        InceptionBlock, bottleneck=switches.bottleneck, memory_efficient=bool(memory_efficient)
     )
 
 
 def _depthwise_inception(
-    switches: Switches, *, memory_efficient: bool, width_multiplier: float = 1.0
+    switches: Switches, *, memory_efficient: MemoryEfficient, width_multiplier: float = 1.0
 ) -> BlockLayer:
     block = functools.partial(
         DepthwiseInceptionBlock,
         width_multiplier=width_multiplier,
-        memory_efficient=memory_efficient,
+        memory_efficient=bool(memory_efficient),
     )
     if not switches.inner_norm:
         return block
@@ -60,7 +60,7 @@ def _depthwise_inception(
         inner_norm_layer=OffsetBatchNorm2d,
         inner_activation_layer=nn.ReLU,
         order="act_norm",
-        memory_efficient=memory_efficient,
+        memory_efficient=bool(memory_efficient),
     )
     return functools.partial(block, separable_layer=separable)
 
@@ -71,7 +71,7 @@ def _four_stages(
     block: BlockLayer,
     switches: Switches,
     *,
-    memory_efficient: bool,
+    memory_efficient: MemoryEfficient,
 ) -> list[nn.Module]:
     """Stages of block, norm (not in the first), activation and 2x2 max pooling."""
     stages: list[nn.Module] = []
@@ -91,18 +91,24 @@ def _four_stages(
     return stages
 
 
-def _plain(in_channels: int, switches: Switches, *, memory_efficient: bool) -> list[nn.Module]:
+def _plain(
+    in_channels: int, switches: Switches, *, memory_efficient: MemoryEfficient
+) -> list[nn.Module]:
     return _four_stages(
         in_channels,
         (32, 64, 128, 256),
-        functools.partial(ConvNormAct, memory_efficient=memory_efficient),
+        functools.partial(ConvNormAct, memory_efficient=bool(memory_efficient)),
         switches,
         memory_efficient=memory_efficient,
     )
 
 
 def _inception_stages(
-    in_channels: int, switches: Switches, *, memory_efficient: bool, filters: int
+    in_channels: int,
+    switches: Switches,
+    *,
+    memory_efficient: MemoryEfficient,
+    filters: int,
 ) -> list[nn.Module]:
     block = _inception(switches, memory_efficient=memory_efficient)
     widths = (filters, 2 * filters, 4 * filters, 8 * filters)
@@ -110,7 +116,7 @@ def _inception_stages(
 
 
 def _depthwise_stages(
-    in_channels: int, switches: Switches, *, memory_efficient: bool
+    in_channels: int, switches: Switches, *, memory_efficient: MemoryEfficient
 ) -> list[nn.Module]:
     multiplier = switches.width_multiplier
     block = _depthwise_inception(
@@ -121,7 +127,7 @@ def _depthwise_stages(
 
 
 def _dense_stages(
-    in_channels: int, switches: Switches, *, memory_efficient: bool
+    in_channels: int, switches: Switches, *, memory_efficient: MemoryEfficient
 ) -> list[nn.Module]:
     """A stem of 16 channels, then dense blocks of three layers with a transition after each."""
     stem = _depthwise_inception(switches, memory_efficient=memory_efficient)
@@ -142,7 +148,7 @@ def _dense_stages(
             layer=layer,
             norm_layer=norm_layer,
             activation_layer=activation_layer,
-            memory_efficient=memory_efficient,
+            memory_efficient=bool(memory_efficient),
         )
         transition = TransitionBlock(
             dense.out_channels,
@@ -176,7 +182,7 @@ def build_discriminator(
     switches: Switches | None = None,
     in_channels: int = 1,
     image_size: int = 28,
-    memory_efficient: bool = True,
+    memory_efficient: MemoryEfficient = True,
 ) -> Discriminator:
     """Build one of the six discriminators, its weights drawn from PyTorch's global generator.
 
@@ -187,7 +193,8 @@ def build_discriminator(
         switches: Single deviations, in place of a variant's.
         in_channels: Channels of the image.
         image_size: Height and width of the image, at least 16.
-        memory_efficient: Let the lean paths run; same outputs and gradients.
+        memory_efficient: Let the lean paths run; same outputs and gradients. ``"recompute"``: as
+            in `DownBlock`.
 
     Returns:
         A network from (N, in_channels, image_size, image_size) to (N, 1) scores.
@@ -214,7 +221,8 @@ def build_discriminator(
     check_choice(owner, "variant", variant, VARIANTS)
     check_int(owner, "in_channels", in_channels)
     check_int(owner, "image_size", image_size, minimum=16)
-    check_bool(owner, "memory_efficient", memory_efficient)
+    if memory_efficient != "recompute":
+        check_bool(owner, "memory_efficient", memory_efficient)
     switches = VARIANTS[variant] if switches is None else switches
     network = Discriminator(
         _STAGES[case](in_channels, switches, memory_efficient=memory_efficient),

@@ -40,8 +40,10 @@ def caption_lines(group: Group, runs: Iterable[Run]) -> list[str]:
 
 def describe_preset(group: Group) -> str:
     """The preset, its note, and what was changed on the command line."""
-    notes = [note for note in (PRESET_NOTES.get(group.preset, ""), _changes(group)) if note]
-    return f"preset {group.preset}" + (f" ({'; '.join(notes)})" if notes else "")
+    notes = "; ".join(filter(None, (PRESET_NOTES.get(group.preset, ""), _changes(group))))
+    if notes.startswith(f"{group.preset}:"):
+        return f"preset {notes}"
+    return f"preset {group.preset}" + (f" ({notes})" if notes else "")
 
 
 def _changes(group: Group) -> str:

@@ -55,6 +55,7 @@ def draw_losses(group: Group, loss: Loss) -> Figure:
         body=panels + len(key) * LINE_HEIGHT,
     )
     right = last_iteration(group, originals)
+    originals = {case: curve.until(right) for case, curve in originals.items()}
     top = highest_loss(group, loss, convention, originals)
     width = (sheet.width - _LEFT - _RIGHT - (COLUMNS - 1) * _GAP) / COLUMNS
     for index, case in enumerate(CASES):
@@ -70,6 +71,7 @@ def draw_losses(group: Group, loss: Loss) -> Figure:
         if column == 0 and row == _ROWS // 2:
             label = f"{loss} loss {SYMBOLS[loss]}, {convention.unit}"
             axes.set_ylabel(label, size=SMALL_SIZE, color=INK)
+            axes.yaxis.set_label_coords(-(_LEFT - 0.24) / width, 0.5)
         axes.axhline(convention.undecided, zorder=1, **UNDECIDED_STYLE)
         for level in convention.saturated:
             axes.axhline(level, zorder=1, **SATURATED_STYLE)
@@ -85,6 +87,7 @@ def _style(axes: Axes, case: str, *, is_left: bool, is_bottom: bool) -> None:
     axes.set_title(case, loc="left", size=TEXT_SIZE, weight="bold", color=INK, pad=4)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 4, 5, 10]))
+    axes.yaxis.set_major_formatter("{x:.3g}")
     axes.tick_params(labelsize=SMALL_SIZE, labelleft=is_left, labelbottom=is_bottom, color=FAINT)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
@@ -122,12 +125,14 @@ def _write_notes(axes: Axes, group: Group, case: str, loss: Loss) -> None:
     if peak > axes.get_ylim()[1]:
         notes.append(f"cut off: reaches {peak:.3g}")
     if notes:
+        # On the side where the run is not.
+        is_left = max(run.record.iterations_done for run in runs) > sum(axes.get_xlim()) / 2
         axes.text(
-            0.98,
+            0.03 if is_left else 0.97,
             0.95,
             "\n".join(notes),
             transform=axes.transAxes,
-            ha="right",
+            ha="left" if is_left else "right",
             va="top",
             size=SMALL_SIZE,
             color=INK,

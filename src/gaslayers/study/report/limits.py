@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-
-import numpy as np
+import statistics
 
 from gaslayers.study.report.convention import Convention
 from gaslayers.study.report.original import Loss, OriginalCurve
@@ -47,14 +46,13 @@ def highest_loss(
 ) -> float:
     """Where the losses end.
 
-    A few losses before a run leaves the finite numbers would flatten all other curves: where the
-    highest is far above nearly all of them, the axis ends near these.
+    The few losses on a run's way out of the finite numbers would flatten all other curves: where
+    the highest is far above what is usual, the axis ends nearer to that.
     """
-    values = [value for run in group.runs for value in finite_losses(run, loss)]
-    end = last_iteration(group, originals)
+    values = [finite_losses(run, loss) for run in group.runs]
     needed = [convention.undecided, *convention.saturated]
-    for iterations, losses in originals.values():
-        needed += [y for x, y in zip(iterations, losses, strict=True) if x <= end]
-    usual = max([*needed, float(np.percentile(values, 98)) if values else 0.0])
-    highest = max([*needed, *values])
-    return highest if highest <= 3 * usual else 1.5 * usual
+    for curve in originals.values():
+        needed += curve.losses
+    usual = max([*needed, *(statistics.median(losses) for losses in values if losses)])
+    highest = max([*needed, *(max(losses) for losses in values if losses)])
+    return highest if highest <= 10 * usual else 2 * usual

@@ -22,6 +22,11 @@ class OriginalCurve(NamedTuple):
     iterations: list[int]
     losses: list[float]
 
+    def until(self, iteration: int) -> OriginalCurve:
+        """The readings up to an iteration."""
+        count = sum(there <= iteration for there in self.iterations)
+        return OriginalCurve(self.iterations[:count], self.losses[:count])
+
 
 @functools.cache
 def read_original_curves(loss: Loss) -> dict[str, OriginalCurve]:

@@ -58,6 +58,7 @@ def draw_samples(group: Group, iteration: int) -> Figure:
     shown = shown_runs(group)
     seeds = {run.config.seed for run in shown.values()}
     notes = {case: describe_end(run) for case, run in shown.items()}
+    ends = {case: run.record.iterations_done for case, run in shown.items()}
     has_notes = any(notes.values())
     cell = _LABEL + has_notes * _NOTE + _CELL_HEIGHT
     sheet = Sheet(
@@ -70,9 +71,11 @@ def draw_samples(group: Group, iteration: int) -> Figure:
         left = _GAP + column * (_CELL_WIDTH + _GAP)
         top = row * (cell + _ROW_GAP)
         seed = f", seed {shown[case].config.seed}" if case in shown and len(seeds) > 1 else ""
-        sheet.write(case + seed, left=left, top=top, size=TEXT_SIZE, color=INK)
-        if case in shown and iteration >= shown[case].record.iterations_done:
-            sheet.write(notes[case], left=left, top=top + _LABEL, size=SMALL_SIZE, color=FAINT)
+        note = notes[case] if case in shown and iteration >= ends[case] else ""
+        # The label stands next to its picture, above its note where it has one.
+        label_top = top if note or not has_notes else top + _NOTE
+        sheet.write(case + seed, left=left, top=label_top, size=TEXT_SIZE, color=INK)
+        sheet.write(note, left=left, top=top + _LABEL, size=SMALL_SIZE, color=FAINT)
         axes = sheet.add_axes(
             left=left, top=top + cell - _CELL_HEIGHT, width=_CELL_WIDTH, height=_CELL_HEIGHT
         )

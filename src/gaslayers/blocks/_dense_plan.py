@@ -1,0 +1,170 @@
+"""Read a dense block's layers as what its lean path can run, or say which part it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from gaslayers.blocks.conv_norm_act import ConvNormAct
+from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
+from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
+from gaslayers.blocks.depthwise_inception import DepthwiseInceptionBlock
+from gaslayers.blocks.inception import InceptionBlock
+from gaslayers.lean.activations import IDENTITY, negative_slope
+from gaslayers.lean.batch_norm import is_batch_norm
+from gaslayers.lean.dense import Layer, Plan
+from gaslayers.lean.dense_branch import Branch, Convolution
+from gaslayers.lean.dense_norm import BatchNorm, NormActivation, Scaling
+from gaslayers.lean.dense_slots import Slot
+
+
+class NotLeanError(Exception):
+    """A part of the block that the lean path does not know; the message is the reason."""
+
+
+def read_plan(layers: Iterable[nn.Module], in_channels: int) -> tuple[Plan, list[Tensor]]:
+    """The layers as a plan, and the tensors that stand in its slots.
+
+    Raises:
+        NotLeanError: Only the plain composition runs these layers right.
+    """
+    reader = _Reader()
+    read, channels = [], in_channels
+    for layer in layers:
+        read.append(reader.layer(layer, channels))
+        channels += sum(
+            reader.tensors[branch.convolutions[-1].weight].shape[0] for branch in read[-1].branches
+        )
+    norms = [layer.front.batch_norm for layer in read]
+    epsilons = {norm.eps for norm in norms if norm is not None}
+    if len(epsilons) > 1:
+        raise NotLeanError("the norms in front add different eps to the variance they share")
+    return Plan(tuple(read), channels, next(iter(epsilons), None)), reader.tensors
+
+
+def _require(holds: bool, module: nn.Module, what: str) -> None:  # noqa: FBT001  (as in `assert`)
+    if not holds:
+        raise NotLeanError(f"{type(module).__name__} {what}")
+
+
+class _Unit(NamedTuple):
+    """A convolution, the zeros put at the bottom and right before it, and what follows it."""
+
+    convolution: nn.Module
+    extra_padding: int = 0
+    norm: nn.Module = nn.Identity()
+    activation: nn.Module = nn.Identity()
+
+
+def _units(module: nn.Module) -> Iterator[_Unit]:
+    """The convolutions of a layer or of one of its branches, in order."""
+    if type(module) in (nn.Sequential, DepthwiseConvNormAct):
+        for child in module.children():
+            yield from _units(child)
+    elif type(module) is DenseBottleneck:
+        yield _Unit(module.reduce, 0, module.norm, module.activation)
+        yield _Unit(module.conv)
+    elif type(module) is ConvNormAct:
+        bare = nn.Identity in (type(module.norm), type(module.activation))
+        _require(bare or module.order == "norm_act", module, "activates before it normalises")
+        yield _Unit(module.conv, module.extra_padding, module.norm, module.activation)
+    else:
+        yield _Unit(module)
+
+
+class _Reader:
+    """Turns modules into parts of a plan and collects their tensors."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+
+    def _add(self, tensor: Tensor) -> int:
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def _slot(self, tensor: Tensor | None) -> Slot:
+        return None if tensor is None else self._add(tensor)
+
+    def layer(self, layer: nn.Module, channels: int) -> Layer:
+        _require(type(layer) is DenseLayer, layer, "is no DenseLayer")
+        front = self._norm_activation(layer.norm, layer.activation, channels)
+        # Concatenation would hand the changed features on.
+        in_place = getattr(layer.activation, "inplace", False) and front.norm is None
+        _require(not in_place, layer.activation, "changes in place what later layers read")
+        dropout: Any = layer.dropout
+        off = type(dropout) is nn.Identity or (
+            type(dropout) is nn.Dropout and (dropout.p == 0 or not dropout.training)
+        )
+        _require(off, dropout, "is active")
+        convolution: Any = layer.conv
+        if type(convolution) in (InceptionBlock, DepthwiseInceptionBlock):
+            branches = [self._branch(branch, channels) for branch in convolution.branches]
+        else:
+            branches = [self._branch(convolution, channels)]
+        return Layer(channels, front, tuple(branches))
+
+    def _branch(self, module: nn.Module, channels: int) -> Branch:
+        convolutions: list[Convolution] = []
+        between: list[NormActivation] = []
+        for unit in _units(module):
+            convolutions.append(self._convolution(unit, channels))
+            channels = self.tensors[convolutions[-1].weight].shape[0]
+            between.append(self._norm_activation(unit.norm, unit.activation, channels))
+        last = between.pop()
+        bare = last.norm is None and last.slope == IDENTITY
+        _require(bare, module, "ends with a norm or an activation")
+        return Branch(tuple(convolutions), tuple(between))
+
+    def _convolution(self, unit: _Unit, channels: int) -> Convolution:
+        convolution: Any = unit.convolution
+        _require(type(convolution) is nn.Conv2d, convolution, "is no plain Conv2d")
+        reads = convolution.weight.shape[1] * convolution.groups
+        _require(reads == channels, convolution, f"reads {reads} channels where {channels} come")
+        zeros = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
+        _require(zeros, convolution, "pads with more than zeros or by name")
+        keeps_size = convolution.stride == (1, 1) and all(
+            2 * padding + unit.extra_padding == dilation * (size - 1)
+            for padding, dilation, size in zip(
+                convolution.padding, convolution.dilation, convolution.kernel_size, strict=True
+            )
+        )
+        _require(keeps_size, convolution, "changes height or width")
+        return Convolution(
+            self._add(convolution.weight),
+            self._slot(convolution.bias),
+            convolution.padding,
+            convolution.dilation,
+            convolution.groups,
+            unit.extra_padding,
+        )
+
+    def _norm_activation(
+        self, norm: nn.Module, activation: nn.Module, channels: int
+    ) -> NormActivation:
+        slope = negative_slope(activation)
+        if slope is None:
+            raise NotLeanError(f"{type(activation).__name__} cannot be undone from its output")
+        return NormActivation(self._norm(norm, channels), slope)
+
+    def _norm(self, norm: Any, channels: int) -> BatchNorm | Scaling | None:
+        if type(norm) is nn.Identity:
+            return None
+        if hasattr(norm, "channel_scale"):
+            scale = norm.channel_scale()
+            fixed = scale.shape == (channels,) and not scale.requires_grad
+            _require(fixed, norm, "has a scale that is trained or of another size")
+            return Scaling(self._add(scale))
+        _require(is_batch_norm(norm), norm, "is no BatchNorm2d")
+        _require(norm.num_features == channels, norm, f"does not read the {channels} channels")
+        reads_batch = norm.training or norm.running_mean is None or norm.running_var is None
+        # Later batches may move the running statistics before this one's backward pass.
+        return BatchNorm(
+            norm,
+            norm.eps,
+            self._slot(norm.weight),
+            self._slot(norm.bias),
+            None if reads_batch else self._slot(norm.running_mean.clone()),
+            None if reads_batch else self._slot(norm.running_var.clone()),
+        )

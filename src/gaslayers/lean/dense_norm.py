@@ -1,0 +1,186 @@
+"""Norm and activation in front of a convolution, computed again where autograd would keep both.
+
+A batch norm's statistics are those of single channels. All layers of a dense block that read a
+channel share them, and they are measured once, when the channel is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gaslayers.lean.activations import IDENTITY
+from gaslayers.lean.batch_norm import begin_call
+from gaslayers.lean.dense_slots import Slot, Slots
+
+
+def measure(x: Tensor, eps: float) -> Tensor:
+    """Mean, inverse standard deviation and unbiased variance of each channel, in three rows.
+
+    They come from the operator that the module would call, so that they have its very bits.
+
+    Shape:
+        - x: (N, C, H, W) with more than one value a channel.
+        - Output: (3, C).
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    mean, variance = x.new_zeros((2, x.shape[1]), dtype=dtype).unbind()
+    # With a momentum of 1 the running statistics are the batch's.
+    _, mean, inverse_std = torch.native_batch_norm(x, None, None, mean, variance, True, 1.0, eps)
+    return torch.stack([mean, inverse_std, variance])
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNorm:
+    """A `torch.nn.BatchNorm2d`.
+
+    Args:
+        module: The module itself, for its running statistics.
+        eps: Added to the variance.
+        weight: Scale of each channel.
+        bias: Offset of each channel.
+        mean: Running mean, where it takes the place of the batch's.
+        variance: Running variance, likewise.
+    """
+
+    module: nn.BatchNorm2d
+    eps: float
+    weight: Slot
+    bias: Slot
+    mean: Slot
+    variance: Slot
+
+    @property
+    def reads_batch(self) -> bool:
+        """Whether the statistics are the batch's."""
+        return self.mean is None
+
+    @property
+    def parameters(self) -> tuple[Slot, ...]:
+        """The slots whose gradients can be asked for."""
+        return (self.weight, self.bias)
+
+    def track(self, moments: Tensor) -> None:
+        """Move the running statistics as the module does, once a forward pass."""
+        call = begin_call(self.module)
+        if call.training and call.running_mean is not None and call.running_var is not None:
+            mean, _, variance = moments
+            # Each in the order of operations of PyTorch's kernel.
+            call.running_mean.mul_(1 - call.momentum).add_(mean * call.momentum)
+            call.running_var.mul_(1 - call.momentum).add_(variance, alpha=call.momentum)
+
+    def _mean_and_inverse_std(self, slots: Slots, moments: Tensor | None) -> tuple[Tensor, Tensor]:
+        mean, variance = slots.get(self.mean), slots.get(self.variance)
+        if mean is None or variance is None:
+            return moments[0], moments[1]
+        return mean, (variance + self.eps).rsqrt()
+
+    def forward(self, x: Tensor, slots: Slots, moments: Tensor | None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W), new memory."""
+        weight, bias = slots.get(self.weight), slots.get(self.bias)
+        if torch.is_grad_enabled():  # the statistics are functions of x, too
+            mean, variance = slots.get(self.mean), slots.get(self.variance)
+            return F.batch_norm(x, mean, variance, weight, bias, self.reads_batch, 0.0, self.eps)
+        mean, scale = self._mean_and_inverse_std(slots, moments)
+        if weight is not None:
+            scale = scale * weight
+        shift = torch.zeros_like(mean) if bias is None else bias
+        shift = torch.addcmul(shift, mean, scale, value=-1)
+        # One pass over a slice of the buffer, with the bits of PyTorch's kernel.
+        return torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)).to(x.dtype)
+
+    def backward(
+        self, grad: Tensor, x: Tensor, slots: Slots, moments: Tensor | None, *, wants_x: bool
+    ) -> Tensor | None:
+        """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
+        mask = [wants_x, slots.wants(self.weight), slots.wants(self.bias)]
+        if not any(mask):
+            return None
+        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad,
+            x,
+            slots.get(self.weight),
+            slots.get(self.mean),
+            slots.get(self.variance),
+            moments[0] if self.reads_batch else None,
+            moments[1] if self.reads_batch else None,
+            self.reads_batch,
+            self.eps,
+            mask,
+        )
+        slots.put(self.weight, grad_weight)
+        slots.put(self.bias, grad_bias)
+        return grad_x
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """A constant for each channel, in place of a norm."""
+
+    scale: int
+
+    parameters = ()
+    reads_batch = False
+
+    def forward(self, x: Tensor, slots: Slots, _moments: Tensor | None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W), new memory."""
+        return x * slots.tensors[self.scale].view(1, -1, 1, 1)
+
+    def backward(
+        self, grad: Tensor, x: Tensor, slots: Slots, _moments: Tensor | None, *, wants_x: bool
+    ) -> Tensor | None:
+        """Gradient of the output -> gradient of the input."""
+        if not wants_x:
+            return None
+        return (grad * slots.tensors[self.scale].view(1, -1, 1, 1)).to(x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class NormActivation:
+    """A norm, or none, and an activation of a known slope below zero."""
+
+    norm: BatchNorm | Scaling | None
+    slope: float
+
+    @property
+    def parameters(self) -> tuple[Slot, ...]:
+        """The slots whose gradients can be asked for."""
+        return () if self.norm is None else self.norm.parameters
+
+    @property
+    def batch_norm(self) -> BatchNorm | None:
+        """The norm, where it takes the batch's statistics."""
+        return self.norm if isinstance(self.norm, BatchNorm) and self.norm.reads_batch else None
+
+    def forward(self, x: Tensor, slots: Slots, moments: Tensor | None) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        fresh = self.norm is not None
+        if self.norm is not None:
+            x = self.norm.forward(x, slots, moments)
+        if self.slope == IDENTITY:
+            return x
+        if self.slope == 0.0:
+            return F.relu(x, inplace=fresh)
+        return F.leaky_relu(x, self.slope, inplace=fresh)
+
+    def backward(
+        self,
+        grad: Tensor,
+        result: Tensor,
+        x: Tensor,
+        slots: Slots,
+        moments: Tensor | None,
+        *,
+        wants_x: bool,
+    ) -> Tensor | None:
+        """Gradient of the result -> gradient of the input; the parameters' go to their slots."""
+        if self.slope == 0.0:
+            grad = torch.ops.aten.threshold_backward(grad, result, 0)
+        elif self.slope != IDENTITY:
+            grad = torch.ops.aten.leaky_relu_backward(grad, result, self.slope, True)
+        if self.norm is None:
+            return grad
+        return self.norm.backward(grad, x, slots, moments, wants_x=wants_x)

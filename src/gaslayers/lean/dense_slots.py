@@ -1,0 +1,43 @@
+"""The tensors that a dense block's autograd function reads, each under a number of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Slot: TypeAlias = int | None
+"""Where a tensor stands among the function's arguments; None: there is no such tensor."""
+
+
+class Slots:
+    """Tensors by slot, and the gradients that a backward pass finds for them.
+
+    Args:
+        tensors: The tensors in the order of their slots.
+        dtype: What convolutions compute in, under autocast another than the tensors'.
+        wanted: For each, whether its gradient is asked for; empty: for none.
+    """
+
+    def __init__(
+        self, tensors: Sequence[Tensor], dtype: torch.dtype, wanted: Sequence[bool] = ()
+    ) -> None:
+        self.tensors = tensors
+        self.dtype = dtype
+        self.wanted = wanted
+        self.gradients: list[Tensor | None] = [None] * len(tensors)
+
+    def get(self, slot: Slot) -> Tensor | None:
+        """The tensor of a slot, or None where there is none."""
+        return None if slot is None else self.tensors[slot]
+
+    def wants(self, *slots: Slot) -> bool:
+        """Whether the gradient of any of these is asked for."""
+        return any(slot is not None and self.wanted[slot] for slot in slots)
+
+    def put(self, slot: Slot, gradient: Tensor | None) -> None:
+        """Keep the gradient of a slot, in the tensor's own dtype."""
+        if slot is not None and gradient is not None:
+            self.gradients[slot] = gradient.to(self.tensors[slot].dtype)

@@ -1,0 +1,221 @@
+"""One convolution unit of a chain: its forward pass in two halves, again, and backward.
+
+A unit is a convolution, a norm and an activation in either order. Its *map* is what a backward
+pass cannot do without and cannot cheaply compute from anything else: the norm's input, or where
+there is no norm the output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gaslayers.lean.activations import IDENTITY, activate, known_slope, negative_slope
+from gaslayers.lean.batch_norm import begin_call, is_batch_norm
+
+Tensors: TypeAlias = Sequence[Tensor | None]
+"""Weight and bias of convolution and norm, and the running mean and variance."""
+
+TENSOR_COUNT = 6
+TRAINABLE_COUNT = 4
+
+
+class Unit(Protocol):
+    """What a step is read from."""
+
+    conv: nn.Module
+    norm: nn.Module
+    activation: nn.Module
+    order: str
+    extra_padding: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """How a batch norm takes its statistics.
+
+    Args:
+        training: Whether they are the batch's.
+        momentum: Share of the batch's statistics in the running ones.
+        eps: Added to the variance.
+    """
+
+    training: bool
+    momentum: float
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A unit without its tensors.
+
+    Args:
+        stride: Stride of the convolution.
+        padding: Zeros that the convolution adds at each end.
+        dilation: Spacing of its kernel's cells.
+        groups: Its groups.
+        extra_padding: Zeros put at the bottom and right beforehand.
+        slope: The activation's slope below zero.
+        norm: The norm, or None.
+        norm_first: Whether there is a norm and it precedes the activation.
+    """
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    extra_padding: int
+    slope: float
+    norm: Statistics | None
+    norm_first: bool
+
+    def _pad(self, x: Tensor) -> Tensor:
+        extra = self.extra_padding
+        return F.pad(x, (0, extra, 0, extra)) if extra else x
+
+    def _convolve(self, x: Tensor, own: Tensors) -> Tensor:
+        weight, bias = own[:2]
+        return F.conv2d(
+            self._pad(x), weight, bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+    def _activate_(self, x: Tensor) -> Tensor:
+        if self.slope == IDENTITY:
+            return x
+        return F.relu_(x) if self.slope == 0.0 else F.leaky_relu_(x, self.slope)
+
+    def make_map(self, x: Tensor, own: Tensors) -> Tensor:
+        """(N, C, H, W) -> the unit's map, (N, out_channels, H', W'), new memory."""
+        x = self._convolve(x, own)
+        return x if self.norm_first else self._activate_(x)
+
+    def finish(self, x: Tensor, own: Tensors) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The map -> the output, and the batch's mean and inverse standard deviation.
+
+        Moves the running statistics.
+        """
+        if self.norm is None:
+            return x, None, None
+        norm = self.norm
+        y, mean, inverse_std = torch.native_batch_norm(
+            x, *own[2:], norm.training, norm.momentum, norm.eps
+        )
+        return self._activate_(y) if self.norm_first else y, mean, inverse_std
+
+    def finish_again(
+        self, x: Tensor, own: Tensors, mean: Tensor | None, inverse_std: Tensor | None
+    ) -> Tensor:
+        """The map -> the output, bit for bit, by the statistics of the first time."""
+        if self.norm is None:
+            return x
+        weight, bias, running_mean, running_var = own[2:]
+        eps = self.norm.eps
+        if self.norm.training and mean is not None and inverse_std is not None:
+            # The kernel folds both factors of a channel into one; here they come folded.
+            weight = inverse_std if weight is None else inverse_std * weight
+            running_mean, running_var, eps = mean, torch.ones_like(mean), 0.0
+        y, _, _ = torch.native_batch_norm(
+            x, weight, bias, running_mean, running_var, False, 0.0, eps
+        )
+        return self._activate_(y) if self.norm_first else y
+
+    def run(self, x: Tensor, own: Tensors) -> Tensor:
+        """The whole unit by differentiable operators; the running statistics stay."""
+        x = self._convolve(x, own)
+        if self.norm is None:
+            return activate(x, self.slope)
+        if not self.norm_first:
+            x = activate(x, self.slope)
+        weight, bias, *running = own[2:]
+        if self.norm.training:
+            running = [None, None]
+        x = F.batch_norm(x, *running, weight, bias, self.norm.training, 0.0, self.norm.eps)
+        return activate(x, self.slope) if self.norm_first else x
+
+    def backward_activation(self, grad: Tensor, result: Tensor) -> Tensor:
+        """The gradient before the activation, from its result."""
+        if self.slope == IDENTITY:
+            return grad
+        if self.slope == 0.0:
+            return torch.ops.aten.threshold_backward(grad, result, 0)
+        return torch.ops.aten.leaky_relu_backward(grad, result, self.slope, True)
+
+    def backward_norm(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        own: Tensors,
+        mean: Tensor | None,
+        inverse_std: Tensor | None,
+        mask: list[bool],
+    ) -> list[Tensor | None]:
+        """Gradients of the norm's input, weight and bias, those that ``mask`` asks for."""
+        if self.norm is None:
+            return [grad, None, None]
+        weight, _, *running = own[2:]
+        found = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, *running, mean, inverse_std, self.norm.training, self.norm.eps, mask
+        )
+        return [value if wanted else None for value, wanted in zip(found, mask, strict=True)]
+
+    def backward_convolution(
+        self, grad: Tensor, x: Tensor, own: Tensors, mask: list[bool]
+    ) -> list[Tensor | None]:
+        """Gradients of the convolution's input, weight and bias, those that ``mask`` asks for."""
+        weight, bias = own[:2]
+        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+            grad,
+            self._pad(x),
+            weight,
+            None if bias is None else list(bias.shape),
+            self.stride,
+            self.padding,
+            self.dilation,
+            False,
+            [0, 0],
+            self.groups,
+            mask,
+        )
+        if grad_x is not None and self.extra_padding:
+            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
+        return [grad_x, grad_weight, grad_bias]
+
+
+def reason_against_step(unit: Unit) -> str | None:
+    """What speaks against `read_step` for this unit; None: nothing."""
+    conv, norm, activation = unit.conv, unit.norm, unit.activation
+    if type(conv) is not nn.Conv2d:
+        return f"{type(conv).__name__} is no plain Conv2d"
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return "the convolution's padding is no plain zeros"
+    if type(norm) is not nn.Identity and not is_batch_norm(norm):
+        return f"{type(norm).__name__} is no BatchNorm2d"
+    if negative_slope(activation) is None:
+        return f"{type(activation).__name__} cannot be undone from its output's sign"
+    return None
+
+
+def read_step(unit: Any) -> tuple[Step, list[Tensor | None]]:
+    """The step and tensors of a unit; counts the batch in its norm, as a forward pass does."""
+    conv, norm = unit.conv, unit.norm
+    statistics, tensors = None, [conv.weight, conv.bias, None, None, None, None]
+    if type(norm) is not nn.Identity:
+        call = begin_call(norm)
+        statistics = Statistics(call.training, call.momentum, call.eps)
+        tensors[2:] = call.weight, call.bias, call.running_mean, call.running_var
+    step = Step(
+        stride=conv.stride,
+        padding=conv.padding,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        extra_padding=unit.extra_padding,
+        slope=known_slope(unit.activation),
+        norm=statistics,
+        norm_first=statistics is not None and unit.order == "norm_act",
+    )
+    return step, tensors

@@ -1,0 +1,71 @@
+"""A lean module and its plain twin: same weights, same input, same everything that comes out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def kept_bytes(run: Callable[[], Tensor], left_out: Iterable[Tensor] = ()) -> int:
+    """Bytes kept for backward, each storage once, those of ``left_out`` not at all."""
+    skipped = {tensor.untyped_storage().data_ptr() for tensor in left_out}
+    sizes = {}
+    alive = []  # an address is only one storage's while that storage lives
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in skipped:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = run()
+    del output
+    return sum(sizes.values())
+
+
+def module_bytes(module: nn.Module, x: Tensor) -> int:
+    return kept_bytes(lambda: module(x), [*module.parameters(), *module.buffers()])
+
+
+def twin_of(module: nn.Module) -> nn.Module:
+    """The same module with every lean path off."""
+    twin = copy.deepcopy(module)
+    for child in twin.modules():
+        if hasattr(child, "memory_efficient"):
+            child.memory_efficient = False
+    return twin
+
+
+def step(module: nn.Module, x: Tensor, *, input_grad: bool) -> dict[str, Tensor]:
+    """One forward and backward; output, all gradients and all buffers by name."""
+    x = x.detach().clone().requires_grad_(input_grad)
+    output = module(x)
+    found = {"output": output.detach()}
+    if output.requires_grad:
+        generator = torch.Generator().manual_seed(1)
+        weights = torch.randn(output.shape, generator=generator, dtype=output.dtype)
+        (output * weights).sum().backward()
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None:
+            found[f"grad of {name}"] = parameter.grad
+    if x.grad is not None:
+        found["grad of x"] = x.grad
+    found |= {name: buffer.clone() for name, buffer in module.named_buffers()}
+    return found
+
+
+def assert_equal_twins(module: nn.Module, x: Tensor, *, input_grad: bool = True) -> None:
+    """Fail unless lean and plain agree bit for bit in everything that `step` finds."""
+    expected = step(twin_of(module), x, input_grad=input_grad)
+    found = step(module, x, input_grad=input_grad)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, expected[name]), name
+        for layout in (torch.contiguous_format, torch.channels_last)[: 1 + (tensor.dim() == 4)]:
+            is_laid_out = expected[name].is_contiguous(memory_format=layout)
+            assert tensor.is_contiguous(memory_format=layout) == is_laid_out, name

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from gaslayers.models import CASES, VARIANTS
+from gaslayers.study.config import PRESET_NOTES, PRESETS, TRAINING, RunConfig, make_configs
+
+# Another valid value of each field.
+OTHERS = {
+    "case": "original",
+    "variant": "modern",
+    "seed": 1,
+    "iterations": 7,
+    "batch_size": 5,
+    "generator_steps": 1,
+    "generator_base_channels": 8,
+    "generator_upsampling": "pixel_shuffle",
+    "generator_variant": "modern",
+    "optimizer": "adam",
+    "learning_rate": 2e-3,
+    "loss_reduction": "mean",
+    "image_range": "symmetric",
+    "shuffle": True,
+    "log_every": 3,
+    "sample_every": 4,
+    "data_sha256": "1" * 64,
+}
+
+
+def test_config_defaults_to_protocol_of_2018():
+    config = RunConfig(case="original", data_sha256="0" * 64)
+    assert config.model_dump() == {
+        "case": "original",
+        "variant": "as_coded",
+        "seed": 0,
+        "iterations": 2000,
+        "batch_size": 32,
+        "generator_steps": 4,
+        "generator_base_channels": 128,
+        "generator_upsampling": "raw_reshape",
+        "generator_variant": "as_coded",
+        "optimizer": "rmsprop_tf",
+        "learning_rate": 1e-3,
+        "loss_reduction": "sum",
+        "image_range": "unit",
+        "shuffle": False,
+        "log_every": 10,
+        "sample_every": 200,
+        "data_sha256": "0" * 64,
+    }
+
+
+def test_config_hash_is_that_of_earlier_records():
+    # Changes with a field's name, order or default: then finished runs no longer count as such.
+    config = RunConfig(case="original", data_sha256="0" * 64)
+    assert config.config_hash == "7db87bddbfe5eeebb68399e261d9d14e2fcbf62edab1f2bb5694e8b300b3359b"
+
+
+def test_config_hash_covers_every_field(make_config):
+    assert OTHERS.keys() == RunConfig.model_fields.keys()
+    hashes = {make_config(**{name: value}).config_hash for name, value in OTHERS.items()}
+    assert len(hashes | {make_config().config_hash}) == 1 + len(OTHERS)
+
+
+def test_config_hash_is_same_for_equal_configs(make_config):
+    assert make_config(seed=3).config_hash == make_config(seed=3).config_hash
+
+
+def test_config_survives_json(make_config):
+    config = make_config(learning_rate=0.1 + 0.2)
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_config_is_frozen(make_config):
+    with pytest.raises(ValidationError, match="frozen"):
+        make_config().seed = 1
+
+
+def test_config_name_is_case_variant_and_seed(make_config):
+    assert make_config(seed=12).name == "inception_8-as_coded-seed12"
+
+
+@pytest.mark.parametrize(
+    ("choice", "match"),
+    [
+        ({"case": "inception"}, "case\n.*must be one of original, .*, inception_8, got 'inception'"),
+        ({"variant": "coded"}, "variant\n.*must be one of as_coded, .*, modern, got 'coded'"),
+        ({"seed": -1}, "seed\n.*greater than or equal to 0"),
+        ({"iterations": 0}, "iterations\n.*greater than or equal to 1"),
+        ({"batch_size": 1}, "batch_size\n.*greater than or equal to 2"),
+        ({"generator_steps": 0}, "generator_steps\n.*greater than or equal to 1"),
+        ({"generator_base_channels": 6}, "generator_base_channels\n.*multiple of 4"),
+        ({"learning_rate": 0.0}, "learning_rate\n.*greater than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate\n.*greater than 0"),
+        ({"optimizer": "sgd"}, "optimizer\n.*'rmsprop_tf', 'rmsprop' or 'adam'"),
+        ({"log_every": 0}, "log_every\n.*greater than or equal to 1"),
+        ({"sample_every": 0}, "sample_every\n.*greater than or equal to 1"),
+        ({"learning_rates": 1.0}, "learning_rates\n.*Extra inputs are not permitted"),
+    ],
+    ids=lambda choice: "-".join(choice) if isinstance(choice, dict) else "",
+)
+def test_config_refuses_what_cannot_run(make_config, choice, match):
+    with pytest.raises(ValidationError, match=match):
+        make_config(**choice)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "every", "expected"),
+    [(6, 2, [0, 2, 4, 5]), (7, 3, [0, 3, 6]), (3, 1, [0, 1, 2]), (4, 100, [0, 3]), (1, 1, [0])],
+)
+def test_config_logs_and_samples_every_so_often_and_at_the_end(
+    make_config, iterations, every, expected
+):
+    config = make_config(iterations=iterations, log_every=every, sample_every=every)
+    assert list(filter(config.is_logged, range(iterations))) == expected
+    assert list(filter(config.is_sampled, range(iterations))) == expected
+
+
+def make(preset, variants=("as_coded",), **options):
+    return make_configs(
+        preset,
+        cases=CASES,
+        variants=variants,
+        seeds=(0, 1),
+        data_sha256="0" * 64,
+        options=options,
+    )
+
+
+def test_make_configs_goes_by_variant_then_seed_then_case():
+    configs = make("quick", VARIANTS)
+    assert [(c.variant, c.seed, c.case) for c in configs] == [
+        (variant, seed, case) for variant in VARIANTS for seed in (0, 1) for case in CASES
+    ]
+
+
+def test_make_configs_lets_options_win_over_preset_and_preset_over_variant(monkeypatch):
+    monkeypatch.setitem(TRAINING, "modern", {"learning_rate": 0.5, "iterations": 9, "log_every": 4})
+    monkeypatch.setitem(PRESETS, "quick", {"iterations": 8, "log_every": 3})
+    config = make("quick", ("modern",), log_every=2)[0]
+    assert (config.learning_rate, config.iterations, config.log_every) == (0.5, 8, 2)
+
+
+def test_faithful_preset_is_the_default_protocol():
+    assert make("faithful")[0] == RunConfig(case=CASES[0], data_sha256="0" * 64)
+
+
+@pytest.mark.parametrize("preset", ["quick", "narrow"])
+def test_preset_that_departs_from_protocol_says_so(preset):
+    config = make(preset)[0]
+    assert config.generator_base_channels == 64
+    assert "a quarter of the FLOPs" in PRESET_NOTES[preset]
+    assert ("shortened" in PRESET_NOTES[preset]) == (config.iterations < 2000)
+
+
+def test_every_preset_has_a_note():
+    assert PRESET_NOTES.keys() == PRESETS.keys()
+    assert PRESET_NOTES["faithful"] == ""
+
+
+def test_modern_variant_trains_as_one_would_today():
+    config = make("faithful", ("modern",))[0]
+    assert (config.generator_steps, config.image_range, config.shuffle) == (1, "symmetric", True)
+    assert (config.optimizer, config.loss_reduction) == ("adam", "mean")
