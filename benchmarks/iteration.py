@@ -11,21 +11,18 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import platform
 import statistics
-import subprocess
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from benchmarks.port import Port
 from lightning_fabric import Fabric
-from torch.utils import benchmark, collect_env
+from torch.utils import benchmark
 
+from benchmarks.port import Port
+from benchmarks.provenance import describe_run, system_load
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import load_digits
 from gaslayers.study.records import write_atomically
@@ -83,7 +80,7 @@ def measure(config: RunConfig, *, repeats: int, threads: int) -> dict[str, Any]:
     """Compare the losses, time both sides, and say on what."""
     torch.set_num_threads(threads)
     difference = compare_losses(config)
-    load_before = _load()
+    described = describe_run()
     times = time_in_turns(config, repeats=repeats, threads=threads)
     ratios = [theirs / ours for ours, theirs in zip(*times, strict=True)]
     return {
@@ -101,48 +98,14 @@ def measure(config: RunConfig, *, repeats: int, threads: int) -> dict[str, Any]:
             "smallest": min(ratios),
             "largest": max(ratios),
         },
-        "machine": {
-            "processor": _processor(),
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-            "cores": os.cpu_count(),
-            "load_before": load_before,
-            "load_after": _load(),
-            "platform": platform.platform(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "lightning-fabric", "gaslayers")},
-        },
-        "commit": _commit(),
+        "load_after": system_load(),
+        **described,
     }
-
-
-def _load() -> float | None:
-    """Processes that wanted to run in the last minute, where the system counts them."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-
-
-def _processor() -> str:
-    lines = collect_env.get_cpu_info(collect_env.run).splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("Model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """The commit, with `-dirty` where files differ from it; None outside a clone."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        answer = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
 
 
 def to_markdown(result: dict[str, Any]) -> str:
     """The result as a table with what it was measured on."""
-    config, machine, speedup = result["config"], result["machine"], result["speedup"]
+    config, speedup = result["config"], result["speedup"]
     rows = [
         f"| {side} | {1000 * seconds['median']:.1f} | {1000 * min(seconds['all']):.1f} "
         f"| {1000 * max(seconds['all']):.1f} |"
@@ -163,10 +126,7 @@ def to_markdown(result: dict[str, Any]) -> str:
             f"{speedup['smallest']:.2f} to {speedup['largest']:.2f}). Losses agree to "
             f"{result['largest_relative_loss_difference']:.0e} of their size.",
             "",
-            f"{machine['processor']}, {machine['instructions']}, {machine['cores']} cores, "
-            f"{machine['platform']}; "
-            + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-            + f"; commit {result['commit']}.",
+            result["summary"],
         ]
     )
 

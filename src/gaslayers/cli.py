@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import torch
 import typer
 from lightning_fabric import Fabric
+from pydantic import ValidationError
 from rich.console import Console
 
 from gaslayers.models import CASES, VARIANTS
@@ -81,7 +82,7 @@ def study(
     console = Console()
     if threads is not None:
         torch.set_num_threads(threads)
-    fabric = Fabric(accelerator=device.value, devices=1)
+    fabric = _start(device)
     if preset is None:
         preset = Preset("quick" if fabric.device.type == "cpu" else "faithful")
     if out is None:
@@ -109,9 +110,10 @@ def study(
     except KeyboardInterrupt:
         console.print("Stopped. The same command goes on from the last checkpoint.")
         raise typer.Exit(INTERRUPTED) from None
+    except ValidationError as error:
+        _refuse_option(error)
     except (OSError, ValueError, ForeignRunError, CheckpointError) as error:
-        typer.echo(f"gaslayers study: {error}", err=True)
-        raise typer.Exit(1) from error
+        _fail("study", error)
 
 
 @app.command()
@@ -122,8 +124,29 @@ def report(
     try:
         _draw(out, Console())
     except (OSError, ValueError) as error:
-        typer.echo(f"gaslayers report: {error}", err=True)
-        raise typer.Exit(1) from error
+        _fail("report", error)
+
+
+def _start(device: Device) -> Fabric:
+    try:
+        return Fabric(accelerator=device.value, devices=1)
+    except RuntimeError as error:
+        message = f"this machine has no {device.value} device. Leave the option out."
+        raise typer.BadParameter(message, param_hint="--device") from error
+
+
+def _refuse_option(error: ValidationError) -> NoReturn:
+    """A run's configuration checks the values of the options; its fields bear their names."""
+    fault = error.errors()[0]
+    option = f"--{fault['loc'][0]}".replace("_", "-")
+    message = f"{fault['msg']}, got {fault['input']!r}."
+    raise typer.BadParameter(message, param_hint=option) from error
+
+
+def _fail(command: str, error: Exception) -> NoReturn:
+    message = " ".join(str(error).split())  # one line, whatever library the error comes from
+    typer.echo(f"gaslayers {command}: {message}", err=True)
+    raise typer.Exit(1) from error
 
 
 def _draw(out: Path, console: Console) -> None:

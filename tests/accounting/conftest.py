@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,9 @@ def _module_picture(module: nn.Module) -> dict[str, Any]:
 def picture(module: nn.Module, inputs: Any) -> dict[str, Any]:
     """Everything that running a module may move."""
     loggers = [logging.getLogger()]
-    loggers += [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
+    loggers += [
+        x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)
+    ]
     return {
         "module": _module_picture(module),
         "inputs": _plain(pytree.tree_leaves(inputs)),
@@ -61,9 +63,7 @@ def picture(module: nn.Module, inputs: Any) -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": _plain(np.random.get_state()[1].tolist()),
         "warnings": list(warnings.filters),
-        "loggers": {
-            x.name: (x.level, list(x.handlers), x.disabled, x.propagate) for x in loggers
-        },
+        "loggers": {x.name: (x.level, list(x.handlers), x.disabled, x.propagate) for x in loggers},
         "grad mode": torch.is_grad_enabled(),
         "functions": torch.autograd.Function.__dict__["apply"],
         "fast path": torch.backends.mha.get_fastpath_enabled(),
@@ -76,6 +76,15 @@ def picture(module: nn.Module, inputs: Any) -> dict[str, Any]:
             list(nn.modules.module._global_forward_pre_hooks),
         ),
     }
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Most passes here are too small for two threads, which wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -84,7 +84,10 @@ def test_config_name_is_case_variant_and_seed(make_config):
 @pytest.mark.parametrize(
     ("choice", "match"),
     [
-        ({"case": "inception"}, "case\n.*must be one of original, .*, inception_8, got 'inception'"),
+        (
+            {"case": "inception"},
+            "case\n.*must be one of original, .*, got 'inception'",
+        ),
         ({"variant": "coded"}, "variant\n.*must be one of as_coded, .*, modern, got 'coded'"),
         ({"seed": -1}, "seed\n.*greater than or equal to 0"),
         ({"iterations": 0}, "iterations\n.*greater than or equal to 1"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -50,7 +51,7 @@ def test_rmsprop_first_step_in_closed_form():
     optimizer = TensorFlowRMSprop([weight])
     weight.grad = torch.tensor([2.0], dtype=torch.float64)
     optimizer.step()
-    # 3 - 1e-3 * 2 / sqrt(0.9 * 1 + 0.1 * 2^2 + 1e-10)
+    # The mean square is 0.9 of one and 0.1 of the gradient's square: 1.3.
     assert_close(weight.item(), 3 - 0.002 / math.sqrt(1.3 + 1e-10), rtol=1e-14, atol=0)
 
 
@@ -91,7 +92,7 @@ def test_rmsprop_goes_on_from_its_state_dict():
     optimizer.step()
     copies = [nn.Parameter(p.detach().clone()) for p in parameters]
     other = TensorFlowRMSprop(copies, lr=RATE)
-    other.load_state_dict(optimizer.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     draw_gradients(parameters)
     for copied, p in zip(copies, parameters, strict=True):
         copied.grad = p.grad.clone()

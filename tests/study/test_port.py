@@ -32,7 +32,10 @@ def test_game_and_straightforward_port_have_equal_losses_and_weights(config):
     assert len(losses) == 15
     assert len({round(loss, 6) for loss in losses}) > 5
     assert_close(losses, expected, **TOLERANCE)
-    for ours, theirs in ((game.generator, port.generator), (game.discriminator, port.discriminator)):
+    for ours, theirs in (
+        (game.generator, port.generator),
+        (game.discriminator, port.discriminator),
+    ):
         pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
         for ours_weight, theirs_weight in pairs:
             assert_close(ours_weight.detach(), theirs_weight.detach(), **TOLERANCE)

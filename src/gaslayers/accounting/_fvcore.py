@@ -192,6 +192,12 @@ def trace(call: Call) -> Traced:
     return Traced(
         # The whole includes what hooks of the counted module run outside its own scope.
         counts={name: counts[f"{_ROOT}.{name}" if name else ""] for name in names},
-        unsupported=analysis.unsupported_ops(),
+        unsupported=Counter(
+            {
+                name: calls
+                for name, calls in analysis.unsupported_ops().items()
+                if not name.startswith("prim::PythonOp")  # a function: its inside is in the trace
+            }
+        ),
         uncalled=tuple(traceable.uncalled()),
     )

@@ -55,7 +55,8 @@ class _Keeper:
             self._stack.pop()
 
     def pack(self, tensor: Tensor) -> _Saved:
-        saved = _Saved(tensor, self._order, self._stack[-1])
+        # Detached: an output that is saved with its history would keep its own graph alive.
+        saved = _Saved(tensor.detach(), self._order, self._stack[-1])
         self._order += 1
         self.alive.add(saved)
         return saved

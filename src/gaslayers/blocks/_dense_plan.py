@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from gaslayers.lean.activations import IDENTITY, negative_slope
 from gaslayers.lean.batch_norm import is_batch_norm
 from gaslayers.lean.dense import Layer, Plan
 from gaslayers.lean.dense_branch import Branch, Convolution
-from gaslayers.lean.dense_norm import BatchNorm, NormActivation, Scaling
+from gaslayers.lean.dense_norm import BatchNorm, NormActivation, ScalesChannels, Scaling
 from gaslayers.lean.dense_slots import Slot
 
 
@@ -24,13 +24,22 @@ class NotLeanError(Exception):
     """A part of the block that the lean path does not know; the message is the reason."""
 
 
-def read_plan(layers: Iterable[nn.Module], in_channels: int) -> tuple[Plan, list[Tensor]]:
+def read_plan(
+    layers: nn.ModuleList, in_channels: int, *, recompute: bool
+) -> tuple[Plan, list[Tensor]]:
     """The layers as a plan, and the tensors that stand in its slots.
+
+    Args:
+        layers: The layers of the block.
+        in_channels: Channels of the block's input.
+        recompute: Whether inner convolutions run again rather than keep what they made.
 
     Raises:
         NotLeanError: Only the plain composition runs these layers right.
     """
-    reader = _Reader()
+    for module in layers.modules():
+        _require("forward" not in vars(module), module, "has been given another forward")
+    reader = _Reader(recompute=recompute)
     read, channels = [], in_channels
     for layer in layers:
         read.append(reader.layer(layer, channels))
@@ -77,7 +86,8 @@ def _units(module: nn.Module) -> Iterator[_Unit]:
 class _Reader:
     """Turns modules into parts of a plan and collects their tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recompute: bool) -> None:
+        self.recompute = recompute
         self.tensors: list[Tensor] = []
 
     def _add(self, tensor: Tensor) -> int:
@@ -115,7 +125,7 @@ class _Reader:
         last = between.pop()
         bare = last.norm is None and last.slope == IDENTITY
         _require(bare, module, "ends with a norm or an activation")
-        return Branch(tuple(convolutions), tuple(between))
+        return Branch(tuple(convolutions), tuple(between), self.recompute)
 
     def _convolution(self, unit: _Unit, channels: int) -> Convolution:
         convolution: Any = unit.convolution
@@ -151,7 +161,7 @@ class _Reader:
     def _norm(self, norm: Any, channels: int) -> BatchNorm | Scaling | None:
         if type(norm) is nn.Identity:
             return None
-        if hasattr(norm, "channel_scale"):
+        if isinstance(norm, ScalesChannels):
             scale = norm.channel_scale()
             fixed = scale.shape == (channels,) and not scale.requires_grad
             _require(fixed, norm, "has a scale that is trained or of another size")

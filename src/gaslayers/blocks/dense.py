@@ -15,7 +15,7 @@ from gaslayers._checks import (
     check_float,
     check_int,
 )
-from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
+from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks._dense_plan import NotLeanError, read_plan
@@ -41,6 +41,9 @@ class DenseBlock(Block):
         activation_layer: Factory of the activation in front of each convolution, or None.
         drop_rate: Probability of dropping a new feature's value in training.
         memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+            The backward pass then reads the output, which must not be changed in place.
+            ``"recompute"``: run the inner convolutions of a layer a second time in the backward
+            pass rather than keep what they made.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -77,7 +80,7 @@ class DenseBlock(Block):
         norm_layer: NormLayer | None = nn.BatchNorm2d,
         activation_layer: ActivationLayer | None = nn.ReLU,
         drop_rate: float = 0.0,
-        memory_efficient: bool = True,
+        memory_efficient: MemoryEfficient = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -88,7 +91,8 @@ class DenseBlock(Block):
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
         check_float(owner, "drop_rate", drop_rate, minimum=0.0, below=1.0)
-        check_bool(owner, "memory_efficient", memory_efficient)
+        if memory_efficient != "recompute":
+            check_bool(owner, "memory_efficient", memory_efficient)
         if bottleneck_factor is not None:
             check_int(owner, "bottleneck_factor", bottleneck_factor)
             if layer is not None:
@@ -131,36 +135,38 @@ class DenseBlock(Block):
         # A later norm takes out a constant, as in the paper's code.
         return functools.partial(nn.Conv2d, kernel_size=3, padding=1, bias=self.norm_layer is None)
 
-    def _read_plan(self) -> tuple[Plan, list[Tensor]]:
+    def _plan(self) -> tuple[Plan, list[Tensor]] | str:
+        """What the lean path runs, or the reason for the plain one."""
         if torch.compiler.is_compiling():
-            raise NotLeanError("the compiler plans the memory of what it compiles")
+            return "the compiler plans the memory of what it compiles"
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            raise NotLeanError("the tracer does not look into autograd functions")
-        reason = reason_for_plain(self.layers.modules(), memory_efficient=self.memory_efficient)
+            return "the tracer does not look into autograd functions"
+        parts = self.layers.modules()
+        reason = reason_for_plain(parts, memory_efficient=bool(self.memory_efficient))
         if reason is not None:
-            raise NotLeanError(reason)
-        return read_plan(self.layers, self.in_channels)
+            return reason
+        try:
+            return read_plan(
+                self.layers, self.in_channels, recompute=self.memory_efficient == "recompute"
+            )
+        except NotLeanError as error:
+            return str(error)
 
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        try:
-            self._read_plan()
-        except NotLeanError as error:
-            return plain(str(error))
-        return Execution("one buffer", "the output is kept, norms and activations are recomputed")
+        plan = self._plan()
+        if isinstance(plan, str):
+            return plain(plan)
+        return Execution("one buffer", "of the features only the output is kept")
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, in_channels + num_layers * growth_rate, H, W)."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        if not torch.compiler.is_compiling():
-            try:
-                plan, tensors = self._read_plan()
-            except NotLeanError:
-                return self._forward_plain(x)
-            if suits(x, tensors):
-                return run_dense(plan, x, tensors)
-        return self._forward_plain(x)
+        plan = self._plan()
+        if isinstance(plan, str) or not suits(x, plan[1]):
+            return self._forward_plain(x)
+        return run_dense(*plan, x)
 
     def _forward_plain(self, x: Tensor) -> Tensor:
         for layer in self.layers:

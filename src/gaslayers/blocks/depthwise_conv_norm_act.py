@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import (
@@ -11,10 +12,12 @@ from gaslayers._checks import (
     check_feature_map,
     check_int,
 )
-from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
+from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import output_size
 from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
+from gaslayers.lean.execution import Execution
+from gaslayers.lean.separable_row import Row
 
 
 class DepthwiseConvNormAct(Block):
@@ -36,7 +39,8 @@ class DepthwiseConvNormAct(Block):
         inner_norm_layer: Factory of the norm between the two convolutions, or None.
         inner_activation_layer: Factory of the activation between the two, or None.
         order: ``"norm_act"`` or ``"act_norm"``, in both places.
-        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+        memory_efficient: Compute again in the backward pass what is cheap to, in place of keeping
+            it; same outputs and gradients. ``"recompute"``: everything but the input.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -76,7 +80,7 @@ class DepthwiseConvNormAct(Block):
         inner_norm_layer: NormLayer | None = None,
         inner_activation_layer: ActivationLayer | None = None,
         order: str = "norm_act",
-        memory_efficient: bool = True,
+        memory_efficient: MemoryEfficient = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -92,6 +96,8 @@ class DepthwiseConvNormAct(Block):
         check_factory(owner, "inner_norm_layer", inner_norm_layer)
         check_factory(owner, "inner_activation_layer", inner_activation_layer)
         check_choice(owner, "order", order, ORDERS)
+        if memory_efficient != "recompute":
+            check_bool(owner, "memory_efficient", memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -119,7 +125,7 @@ class DepthwiseConvNormAct(Block):
             norm_layer=inner_norm_layer,
             activation_layer=inner_activation_layer,
             order=order,
-            memory_efficient=memory_efficient,
+            memory_efficient=bool(memory_efficient),
         )
         self.pointwise = ConvNormAct(
             in_channels,
@@ -130,16 +136,34 @@ class DepthwiseConvNormAct(Block):
             norm_layer=norm_layer,
             activation_layer=activation_layer,
             order=order,
-            memory_efficient=memory_efficient,
+            memory_efficient=bool(memory_efficient),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        check_feature_map(type(self).__name__, x, self.in_channels)
+    @property
+    def units(self) -> tuple[ConvNormAct, ConvNormAct]:
+        """The two convolutions with what follows them."""
+        return self.depthwise, self.pointwise
+
+    def _forward_plain(self, x: Tensor) -> Tensor:
         # N x in_channels x ceil(H / stride) x ceil(W / stride)
         x = self.depthwise(x)
         # N x out_channels x ceil(H / stride) x ceil(W / stride)
         return self.pointwise(x)
+
+    @property
+    def _row(self) -> Row:
+        replaced = [module for unit in self.units for module in unit.modules()]
+        return Row(self.units, self._forward_plain, replaced, self.memory_efficient)
+
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        return self._row.execution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        check_feature_map(type(self).__name__, x, self.in_channels)
+        return self._forward_plain(x) if torch.compiler.is_compiling() else self._row.run(x)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample: ``H' W' in_channels (k^2 + out_channels)``.

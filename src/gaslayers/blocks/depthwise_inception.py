@@ -16,12 +16,30 @@ from gaslayers._checks import (
     check_int,
     check_int_sequence,
 )
-from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
+from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._channels import resolve_branch_channels
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
+from gaslayers.lean.execution import Execution
+from gaslayers.lean.separable_row import Row, side_by_side
+
+
+def _units_of(branch: nn.Sequential) -> tuple[list[ConvNormAct], str | None]:
+    """The units of a branch in a row, and what speaks against taking them apart."""
+    units: list[ConvNormAct] = []
+    for part in branch:
+        # A subclass may compute something else.
+        if type(part) is ConvNormAct:
+            units.append(part)
+        elif type(part) is DepthwiseConvNormAct:
+            units += part.units
+        else:
+            return units, f"{type(part).__name__} is no DepthwiseConvNormAct"
+        if not part.memory_efficient:
+            return units, "memory_efficient=False"
+    return units, None
 
 
 class DepthwiseInceptionBlock(Block):
@@ -50,7 +68,8 @@ class DepthwiseInceptionBlock(Block):
         separable_layer: Factory of the separable unit, called as ``separable_layer(in_channels,
             out_channels, kernel_size=..., stride=..., dilation=...)``, where it needs other
             options than its 1x1 siblings; None: `DepthwiseConvNormAct` with those above.
-        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+        memory_efficient: Compute again in the backward pass what is cheap to, in place of keeping
+            it; same outputs and gradients. ``"recompute"``: everything but the input.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -97,7 +116,7 @@ class DepthwiseInceptionBlock(Block):
         inner_norm_layer: NormLayer | None = None,
         inner_activation_layer: ActivationLayer | None = None,
         separable_layer: Callable[..., nn.Module] | None = None,
-        memory_efficient: bool = True,
+        memory_efficient: MemoryEfficient = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -115,7 +134,8 @@ class DepthwiseInceptionBlock(Block):
         check_factory(owner, "inner_norm_layer", inner_norm_layer)
         check_factory(owner, "inner_activation_layer", inner_activation_layer)
         check_factory(owner, "separable_layer", separable_layer)
-        check_bool(owner, "memory_efficient", memory_efficient)
+        if memory_efficient != "recompute":
+            check_bool(owner, "memory_efficient", memory_efficient)
         widths = resolve_branch_channels(
             owner,
             out_channels,
@@ -156,7 +176,7 @@ class DepthwiseInceptionBlock(Block):
             conv_layer=self.conv_layer,
             norm_layer=self.norm_layer,
             activation_layer=self.activation_layer,
-            memory_efficient=self.memory_efficient,
+            memory_efficient=bool(self.memory_efficient),
         )
 
     def _separable(self, in_channels: int, width: int, kernel_size: int) -> nn.Module:
@@ -190,11 +210,36 @@ class DepthwiseInceptionBlock(Block):
         branch.add_module("conv", self._separable(channels, width, kernel_size))
         return branch
 
+    @property
+    def _rows(self) -> list[Row]:
+        """The branches, each with what a chain of its units needs to know."""
+        units = [_units_of(branch) for branch in self.branches]
+        first_parameters = [p for row, _ in units if row for p in row[0].conv.parameters()]
+        return [
+            Row(
+                row,
+                run_plain=branch,
+                replaced=list(branch.modules()),
+                memory_efficient=self.memory_efficient,
+                is_branch=len(self.branches) > 1,
+                input_is_kept=any(parameter.requires_grad for parameter in first_parameters),
+                reason=reason,
+            )
+            for branch, (row, reason) in zip(self.branches, units, strict=True)
+        ]
+
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        return side_by_side(row.execution for row in self._rows)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        compiling = torch.compiler.is_compiling()
+        runs = self.branches if compiling else [row.run for row in self._rows]
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        return torch.cat([run(x) for run in runs], dim=1)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample, the sum over branches.

@@ -198,7 +198,7 @@ def suits(x: Tensor, tensors: Sequence[Tensor]) -> bool:
     return several and same_device and _convolution_dtype(x, tensors) is not None
 
 
-def run_dense(plan: Plan, x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+def run_dense(plan: Plan, tensors: Sequence[Tensor], x: Tensor) -> Tensor:
     """Run a dense block; only where `suits` says so."""
     dtype = _convolution_dtype(x, tensors)
     with _without_autocast(x.device):

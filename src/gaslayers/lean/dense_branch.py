@@ -72,7 +72,7 @@ class Convolution:
         slots.put(self.weight, grad_weight)
         slots.put(self.bias, grad_bias)
         if grad_x is not None and self.extra_padding:
-            grad_x = grad_x[:, :, : -self.extra_padding, : -self.extra_padding]
+            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
         return grad_x if grad_x is None else grad_x.to(x.dtype)
 
 
@@ -83,10 +83,12 @@ class Branch:
     Args:
         convolutions: At least one.
         between: One fewer.
+        recompute: Run all but the last again in the backward pass rather than keep their outputs.
     """
 
     convolutions: tuple[Convolution, ...]
     between: tuple[NormActivation, ...]
+    recompute: bool
 
     @property
     def parameters(self) -> tuple[Slot, ...]:
@@ -113,7 +115,7 @@ class Branch:
             if following.batch_norm is not None:
                 moments = measure(x, following.batch_norm.eps)
                 following.batch_norm.track(moments)
-            kept += [x, moments]
+            kept += [None if self.recompute else x, moments]
             x = following.forward(x, slots, moments)
         return self.convolutions[-1].forward(x, slots), kept
 

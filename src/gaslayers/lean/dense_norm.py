@@ -7,6 +7,7 @@ channel share them, and they are measured once, when the channel is written.
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +115,14 @@ class BatchNorm:
         slots.put(self.weight, grad_weight)
         slots.put(self.bias, grad_bias)
         return grad_x
+
+
+@runtime_checkable
+class ScalesChannels(Protocol):
+    """A norm that does no more than multiply each channel by a constant."""
+
+    def channel_scale(self) -> Tensor:
+        """The constants, of shape (C,)."""
 
 
 @dataclasses.dataclass(frozen=True)

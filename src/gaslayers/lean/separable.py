@@ -47,6 +47,7 @@ class _Recalled:
         maps: Sequence[Tensor | None],
         statistics: Sequence[Tensors],
     ) -> None:
+        self.step_count = len(steps)
         self._steps = steps
         self._own = own
         self._statistics = statistics
@@ -139,10 +140,12 @@ def _backward_step(
     mask = [wants_input, *wanted[:2]]
     norm_mask = [any(mask), *wanted[2:TRAINABLE_COUNT]]
     found: list[Tensor | None] = [None] * TRAINABLE_COUNT
+    is_own = index + 1 < recalled.step_count  # the first one is autograd's, and not to be written to
     if grad is None or not any(norm_mask):
         return None, found
     if step.norm_first:
-        grad = step.backward_activation(grad, recalled.input_of(index + 1))
+        output = recalled.input_of(index + 1)
+        grad = step.backward_activation(grad, output, in_place=is_own)
     if step.norm is not None:
         grad, *found[2:] = step.backward_norm(
             grad, recalled.map_of(index), own, *statistics, norm_mask
@@ -150,7 +153,8 @@ def _backward_step(
     if grad is None or not any(mask):
         return None, found
     if not step.norm_first:
-        grad = step.backward_activation(grad, recalled.map_of(index))
+        made = recalled.map_of(index)
+        grad = step.backward_activation(grad, made, in_place=is_own or step.norm is not None)
     recalled.forget(index)
     grad, *found[:2] = step.backward_convolution(grad, recalled.input_of(index), own, mask)
     return grad, found

@@ -89,3 +89,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for weight, values in optimizer.state.items():
+        for key, value in values.items():
+            if value.shape == weight.shape:
+                # The file holds one layout; in its weight's own a step runs the same kernels.
+                values[key] = torch.empty_like(weight).copy_(value)

@@ -15,7 +15,7 @@ def measure_discriminator_step(game: Game) -> MemoryReading | None:
 
     ``peak_allocated`` is what tensors took at most, ``peak_reserved`` what PyTorch's allocator
     held, ``process`` what the driver charges this process for, context included (None where the
-    driver's library is not installed): the 2018 study published the last. None on other devices.
+    driver does not say): the 2018 study published the last. None on other devices.
     """
     device = game.fabric.device
     if device.type != "cuda":
@@ -36,12 +36,15 @@ def _process_bytes(device: torch.device) -> int | None:
         import pynvml
     except ImportError:
         return None
-    pynvml.nvmlInit()
     try:
-        uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    finally:
-        pynvml.nvmlShutdown()
+        pynvml.nvmlInit()
+        try:
+            uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:  # a slice of a GPU, for one, has no such reading
+        return None
     used = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
     return int(used[0]) if used and used[0] is not None else None

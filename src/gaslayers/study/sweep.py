@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
+from pydantic import ValidationError
 
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
@@ -22,7 +23,7 @@ OnRun = Callable[[RunConfig], OnIteration]
 
 
 class ForeignRunError(RuntimeError):
-    """The folder holds a finished run of the same name but another configuration."""
+    """The folder holds a record that is not of this run: of another configuration, or damaged."""
 
 
 def sweep(
@@ -49,7 +50,7 @@ def sweep(
         on_run: Called when a run starts here.
 
     Raises:
-        ForeignRunError: A finished run of another configuration is in the way.
+        ForeignRunError: The record of another configuration, or a damaged one, is in the way.
         CheckpointError: A checkpoint that cannot be continued from is in the way.
     """
     configs = list(configs)
@@ -57,7 +58,7 @@ def sweep(
         for config in configs:
             with contextlib.suppress(Timeout):
                 _finish(config, out, digits, fabric, preset=preset, on_run=on_run, timeout=timeout)
-    return [RunFolder(out / config.name).read_record() for config in configs]
+    return [_read_record(RunFolder(out / config.name)) for config in configs]
 
 
 def _finish(
@@ -75,8 +76,18 @@ def _finish(
     with FileLock(folder.lock_path, timeout=timeout):
         if not folder.record_path.exists():
             run(config, folder, digits, fabric, preset=preset, on_iteration=on_run(config))
-        elif folder.read_record().config_hash != config.config_hash:
+        elif _read_record(folder).config_hash != config.config_hash:
             raise ForeignRunError(
                 f"{folder.record_path} is the record of another configuration. "
                 "Choose another folder, or delete that one to run this configuration."
             )
+
+
+def _read_record(folder: RunFolder) -> Record:
+    try:
+        return folder.read_record()
+    except ValidationError as error:
+        raise ForeignRunError(
+            f"{folder.record_path} is not a readable record: {error}. "
+            "Delete it: the run then goes on from its checkpoint."
+        ) from error

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from gaslayers.models import CASES
 from gaslayers.study.config import PRESETS, SAMPLE_COUNT, TRAINING, RunConfig
@@ -25,6 +27,7 @@ MACHINE = Machine(
 )
 MEMORY = MemoryReading(peak_allocated=3 * 2**20, peak_reserved=22 * 2**20, process=None)
 
+SYNTHETIC = "synthetic shapes"
 WriteRun = Callable[..., Record]
 
 
@@ -50,6 +53,17 @@ def synthetic_samples(config: RunConfig, iteration: int) -> torch.Tensor:
     radius = 3 + 10 * iteration / config.iterations
     grey = (1 + CASES.index(config.case)) / len(CASES)
     return (grey * (distance < radius)).expand(SAMPLE_COUNT, 1, 28, 28)
+
+
+@pytest.fixture
+def texts_of() -> Callable[[Figure], list[str]]:
+    """All that is written on a figure."""
+    return lambda figure: [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+@pytest.fixture
+def memory() -> MemoryReading:
+    return MEMORY
 
 
 @pytest.fixture
@@ -79,7 +93,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             config=config,
             config_hash=config.config_hash,
             code_hash=f"{number:064x}"[::-1],
-            data_source="synthetic shapes",
+            data_source=SYNTHETIC,
             machine=MACHINE,
             outcome="finished" if non_finite_after is None else "non_finite",
             message="" if non_finite_after is None else f"after {done} iterations the loss is nan",

@@ -44,6 +44,6 @@ def _frame(group: Group, iteration: int) -> Image.Image:
     page = Image.open(io.BytesIO(render(draw_samples(group, iteration), dpi=PIXELS_PER_INCH)))
     # Levels from black to white, both included, of a palette that all frames share.
     levels = np.asarray(page.convert("L"), dtype=np.float64) * ((GREYS - 1) / 255)
-    frame = Image.fromarray(levels.round().astype(np.uint8), mode="P")
+    frame = Image.fromarray(levels.round().astype(np.uint8))
     frame.putpalette([round(i * 255 / (GREYS - 1)) for i in range(GREYS) for _ in "RGB"])
     return frame

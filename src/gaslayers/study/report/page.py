@@ -14,7 +14,14 @@ from gaslayers.study.report.captions import VARIANT_WORDS, caption_lines
 from gaslayers.study.report.convention import convention_of
 from gaslayers.study.report.pictures import Picture, draw_pictures
 from gaslayers.study.report.runs import OWNER, Group, read_study
-from gaslayers.study.report.tables import Table, hashes_of, provenance_of, settings_of, summary_of
+from gaslayers.study.report.tables import (
+    Table,
+    cost_of,
+    hashes_of,
+    outcome_of,
+    provenance_of,
+    settings_of,
+)
 
 SUMMARIES = ("summary.md", "summary.html")
 
@@ -26,7 +33,8 @@ class Section:
     title: str
     lines: list[str]
     pictures: list[Picture]
-    summary: Table
+    outcome: Table
+    cost: Table
     provenance: dict[str, str]
     settings: dict[str, str]
     hashes: Table
@@ -88,7 +96,8 @@ def make_section(group: Group, suffix: str) -> Section:
         title=f"Six discriminators, {VARIANT_WORDS[group.config.variant]}",
         lines=caption_lines(group, group.runs),
         pictures=draw_pictures(group, suffix),
-        summary=summary_of(group),
+        outcome=outcome_of(group),
+        cost=cost_of(group),
         provenance=provenance_of(group),
         settings=settings_of(group),
         hashes=hashes_of(group),

@@ -151,16 +151,28 @@ def read_run(path: Path) -> Run:
         ) from error
     except (ValueError, csv.Error) as error:
         raise _damaged(folder.curves_path, "hold a run's curves", error, CONTINUE) from error
-    last = curves[-1].iteration if curves else None
-    if record.outcome == "finished" and last != record.config.iterations - 1:
-        rule = f"end at iteration {record.config.iterations - 1}"
-        raise bad_value(OWNER, str(folder.curves_path), rule, last, CONTINUE)
     try:
         samples = folder.sample_paths()
     except ValueError as error:
         rule = "hold pictures named by iteration alone"
         raise _damaged(folder.samples_path, rule, error, REPEAT) from error
+    if record.outcome == "finished":
+        _check_end(folder, record.config.iterations - 1, curves, samples)
     return Run(path.name, record, curves, samples)
+
+
+def _check_end(
+    folder: RunFolder, last: int, curves: list[CurvePoint], samples: dict[int, Path]
+) -> None:
+    """Raise unless a finished run's curves and samples reach its last iteration."""
+    rule = f"end at iteration {last}"
+    for path, iterations, remedy in (
+        (folder.curves_path, [point.iteration for point in curves], CONTINUE),
+        (folder.samples_path, list(samples), REPEAT),
+    ):
+        end = iterations[-1] if iterations else None
+        if end != last:
+            raise bad_value(OWNER, str(path), rule, end, remedy)
 
 
 def _damaged(path: Path, rule: str, error: Exception, remedy: str) -> ValueError:

@@ -29,23 +29,6 @@ class Table:
     rows: list[list[str]]
 
 
-def _tabulate(columns: list[Column], runs: Iterable[Run]) -> Table:
-    return Table(
-        [column.heading for column in columns],
-        [[column.cell(run) for column in columns] for run in runs],
-    )
-
-
-def summary_of(group: Group) -> Table:
-    """How each run ended and what it cost."""
-    return _tabulate(columns_of(group), group.runs)
-
-
-def hashes_of(group: Group) -> Table:
-    """The beginnings of the hashes of each run's configuration and code."""
-    return _tabulate(HASH_COLUMNS, group.runs)
-
-
 def _last(cell: Callable[[CurvePoint], str]) -> Callable[[Run], str]:
     return lambda run: cell(run.curves[-1]) if run.curves else ABSENT
 
@@ -63,27 +46,60 @@ def _outcome(run: Run) -> str:
     return f"{outcome.replace('_', ' ')}: {message}" if message else outcome.replace("_", " ")
 
 
-def columns_of(group: Group) -> list[Column]:
-    """The columns of a group's table; those on memory where any run read it, which CUDA's do.
+_IDENTITY = [
+    Column("case", lambda run: run.config.case),
+    Column("seed", lambda run: str(run.config.seed)),
+]
 
-    The three readings are different quantities, so each keeps its own name.
+_OUTCOME = [
+    Column("outcome", _outcome),
+    Column("iterations", lambda run: str(run.record.iterations_done)),
+    Column("final L_D", _last(lambda point: f"{point.discriminator_loss:.4g}")),
+    Column("final L_G", _last(lambda point: f"{point.generator_loss:.4g}")),
+    Column(
+        "logits on real, mean ± std",
+        _last(lambda point: f"{point.real_logit_mean:.3g} ± {point.real_logit_std:.3g}"),
+    ),
+    Column(
+        "logits on fake, mean ± std",
+        _last(lambda point: f"{point.fake_logit_mean:.3g} ± {point.fake_logit_std:.3g}"),
+    ),
+]
+
+_MEMORY = [
+    Column("D step: peak allocated", _memory(lambda memory: memory.peak_allocated)),
+    Column("D step: peak reserved", _memory(lambda memory: memory.peak_reserved)),
+    Column("D step: process memory", _memory(lambda memory: memory.process)),
+]
+
+_HASHES = [
+    Column("run", lambda run: run.name),
+    Column("config hash", lambda run: run.record.config_hash[:HASH_CHARACTERS]),
+    Column("code hash", lambda run: run.record.code_hash[:HASH_CHARACTERS]),
+]
+
+
+def _tabulate(columns: list[Column], runs: Iterable[Run]) -> Table:
+    return Table(
+        [column.heading for column in columns],
+        [[column.cell(run) for column in columns] for run in runs],
+    )
+
+
+def outcome_of(group: Group) -> Table:
+    """How each run ended."""
+    return _tabulate([*_IDENTITY, *_OUTCOME], group.runs)
+
+
+def cost_of(group: Group) -> Table:
+    """What each run's discriminator costs, and what the run took.
+
+    With memory where any run read it, which CUDA's do: three different quantities, so each keeps
+    its own name.
     """
     batch = group.config.batch_size
     columns = [
-        Column("case", lambda run: run.config.case),
-        Column("seed", lambda run: str(run.config.seed)),
-        Column("outcome", _outcome),
-        Column("iterations", lambda run: str(run.record.iterations_done)),
-        Column("final L_D", _last(lambda point: f"{point.discriminator_loss:.4g}")),
-        Column("final L_G", _last(lambda point: f"{point.generator_loss:.4g}")),
-        Column(
-            "logits on real, mean ± std",
-            _last(lambda point: f"{point.real_logit_mean:.3g} ± {point.real_logit_std:.3g}"),
-        ),
-        Column(
-            "logits on fake, mean ± std",
-            _last(lambda point: f"{point.fake_logit_mean:.3g} ± {point.fake_logit_std:.3g}"),
-        ),
+        *_IDENTITY,
         Column("D parameters", lambda run: f"{run.record.discriminator_parameters:,}"),
         Column(
             f"D forward FLOPs, batch {batch}",
@@ -94,12 +110,13 @@ def columns_of(group: Group) -> list[Column]:
         Column("iterations/s", lambda run: f"{run.record.iterations_per_second:.3g}"),
     ]
     if any(run.record.memory for run in group.runs):
-        columns += [
-            Column("D step: peak allocated", _memory(lambda memory: memory.peak_allocated)),
-            Column("D step: peak reserved", _memory(lambda memory: memory.peak_reserved)),
-            Column("D step: process memory", _memory(lambda memory: memory.process)),
-        ]
-    return columns
+        columns += _MEMORY
+    return _tabulate(columns, group.runs)
+
+
+def hashes_of(group: Group) -> Table:
+    """The beginnings of the hashes of each run's configuration and code."""
+    return _tabulate(_HASHES, group.runs)
 
 
 def provenance_of(group: Group) -> dict[str, str]:
@@ -126,10 +143,3 @@ def settings_of(group: Group) -> dict[str, str]:
     """Every choice of training that the group's runs share."""
     shared = group.config.model_dump(exclude={"case", "seed", "data_sha256"})
     return {name: str(value) for name, value in shared.items()}
-
-
-HASH_COLUMNS = [
-    Column("run", lambda run: run.name),
-    Column("config hash", lambda run: run.record.config_hash[:HASH_CHARACTERS]),
-    Column("code hash", lambda run: run.record.code_hash[:HASH_CHARACTERS]),
-]

@@ -1,0 +1,119 @@
+"""Convolutions of an Inception block run as fewer ones, by differentiable operations on kernels.
+
+Without norm and activation between them, a 1x1 convolution and a k x k one are together a k x k
+convolution whose kernel is the product of the two. The 1x1's bias does not reach as far: the
+k x k convolution pads with zeros, not with that bias. What it adds to each pixel is therefore what
+the k x k convolution makes of an image of it, a map that all samples share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaslayers.lean.frozen_convolution import FrozenConvolution
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+    """How a convolution walks over its input.
+
+    Args:
+        stride: Its step.
+        padding: Zeros at each end.
+        dilation: Spacing of the kernel's cells.
+        extra_padding: Zeros put at the bottom and right beforehand.
+    """
+
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    extra_padding: int
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Put the extra zeros."""
+        extra = self.extra_padding
+        return F.pad(x, (0, extra, 0, extra)) if extra else x
+
+    def centre(self, kernel_size: int) -> int | None:
+        """The cell of such a kernel that lies on the pixel itself; None: between two cells."""
+        cell, rest = divmod(self.padding[0], self.dilation[0])
+        return cell if rest == 0 and cell < kernel_size else None
+
+
+def geometry_of(unit: Any) -> Geometry:
+    """The geometry of a unit's convolution."""
+    conv = unit.conv
+    return Geometry(conv.stride, conv.padding, conv.dilation, unit.extra_padding)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A convolution as tensors.
+
+    Args:
+        weight: (out_channels, in_channels, k, k).
+        bias: (out_channels,) or None.
+        border: (out_channels, 1, k, k), what is applied to an image of ones and added; or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    border: Tensor | None = None
+
+    def placed(self, kernel_size: int, centre: int) -> Kernel:
+        """A 1x1 kernel as that cell of a larger one, zeros around it."""
+        before, after = centre, kernel_size - 1 - centre
+        weight = F.pad(self.weight, (before, after, before, after))
+        return Kernel(weight, self.bias)
+
+
+def compose(reduce: Any, conv: Any) -> Kernel:
+    """A 1x1 convolution and the one behind it as one."""
+    weight = torch.einsum("omij,mc->ocij", conv.weight, reduce.weight[:, :, 0, 0])
+    if reduce.bias is None:
+        return Kernel(weight, conv.bias)
+    border = torch.einsum("omij,m->oij", conv.weight, reduce.bias)
+    return Kernel(weight, conv.bias, border[:, None])
+
+
+def join(kernels: Sequence[Kernel]) -> Kernel:
+    """Kernels of one size as one that makes all their channels."""
+    weight = torch.cat([kernel.weight for kernel in kernels])
+    biases = [_or_zeros(kernel.bias, kernel.weight[:, 0, 0, 0]) for kernel in kernels]
+    bias = None if all(kernel.bias is None for kernel in kernels) else torch.cat(biases)
+    if all(kernel.border is None for kernel in kernels):
+        return Kernel(weight, bias)
+    borders = [_or_zeros(kernel.border, kernel.weight[:, :1]) for kernel in kernels]
+    return Kernel(weight, bias, torch.cat(borders))
+
+
+def _or_zeros(value: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if value is None else value
+
+
+def convolve(x: Tensor, kernel: Kernel, geometry: Geometry, layout: torch.memory_format) -> Tensor:
+    """(N, in_channels, H, W) -> (N, out_channels, H', W')."""
+    weight = kernel.weight.contiguous(memory_format=layout)
+    options = (geometry.stride, geometry.padding, geometry.dilation)
+    bias = None if kernel.border is not None else kernel.bias
+    padded = geometry.pad(x)
+    if _keeps_nothing(x, weight, bias):
+        y = FrozenConvolution.apply(padded, weight, bias, *options, 1)
+    else:
+        y = F.conv2d(padded, weight, bias, *options)
+    if kernel.border is None:
+        return y
+    ones = geometry.pad(x.new_ones((1, 1, *x.shape[2:])))
+    return y.add_(F.conv2d(ones, kernel.border, kernel.bias, *options))
+
+
+def _keeps_nothing(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the input's gradient is the only one to be computed."""
+    trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+    return x.requires_grad and not trained and torch.is_grad_enabled()

@@ -1,0 +1,160 @@
+"""Which convolutions an Inception block without norms and activations runs.
+
+A 1x1 convolution and the k x k one behind it are together one k x k convolution. It reads the
+block's input, so that it costs less than the two where that is narrower than what lies between
+them, and more where it is wider. All branches together are one convolution too, the smaller kernels
+padded with zeros; that pays where convolutions are cheap against reading and writing their maps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from gaslayers.lean.roofline import convolution, traffic
+
+# Passes of a training step over a map, reads and writes.
+_CONCATENATION = 4
+_ADDITION = 3
+# A convolution runs forward and backward, there for its input and for its weight.
+_CONVOLUTIONS = 3
+# Small tensors written and read on the way from two kernels to one and back.
+_KERNEL_PASSES = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchShape:
+    """What a branch's cost depends on.
+
+    Args:
+        out_channels: Channels of its output.
+        kernel_size: Side of its kernel.
+        inner_channels: Channels between a 1x1 convolution and the kernel; None: there is none.
+        inner_bias: Whether that 1x1 convolution has a bias.
+        joins: Whether its kernel can be padded to the block's largest.
+    """
+
+    out_channels: int
+    kernel_size: int
+    inner_channels: int | None = None
+    inner_bias: bool = False
+    joins: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How a block runs, from so many pixels of output on.
+
+    Args:
+        composed: For each branch, whether its two convolutions run as one.
+        joined: Whether all branches run as one.
+        min_pixels: Below, composing the kernels would cost more than it saves.
+        time: Time of a training step with many pixels, that of the plain composition being 1.
+    """
+
+    composed: tuple[bool, ...]
+    joined: bool
+    min_pixels: float
+    time: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether anything runs otherwise than in the plain composition."""
+        return self.joined or any(self.composed)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Time:
+    """Time for each pixel of the output, and whatever their number."""
+
+    pixel: float
+    fixed: float = 0.0
+
+    def __add__(self, other: _Time) -> _Time:
+        return _Time(self.pixel + other.pixel, self.fixed + other.fixed)
+
+
+def _convolution_time(
+    in_channels: int, out_channels: int, kernel_size: int, in_pixels: float
+) -> float:
+    return _CONVOLUTIONS * convolution(
+        in_channels, out_channels, kernel_size**2, in_pixels=in_pixels
+    )
+
+
+def _units_time(shape: BranchShape, in_channels: int, stride: int) -> _Time:
+    """The branch as it stands."""
+    inner, in_pixels = shape.inner_channels, stride**2
+    if inner is None:
+        time = _convolution_time(in_channels, shape.out_channels, shape.kernel_size, in_pixels)
+        return _Time(time)
+    reduce = in_pixels * _convolution_time(in_channels, inner, 1, 1)
+    return _Time(reduce + _convolution_time(inner, shape.out_channels, shape.kernel_size, in_pixels))
+
+
+def _composition_time(shape: BranchShape, in_channels: int) -> float:
+    """Two kernels into one, forward and backward."""
+    if shape.inner_channels is None:
+        return 0.0
+    cells = shape.out_channels * shape.kernel_size**2
+    arithmetic = 2.0 * _CONVOLUTIONS * cells * shape.inner_channels * in_channels
+    return arithmetic + traffic(_KERNEL_PASSES * cells * (shape.inner_channels + in_channels))
+
+
+def _composed_time(shape: BranchShape, in_channels: int, stride: int) -> _Time:
+    """The branch as one convolution."""
+    time = _convolution_time(in_channels, shape.out_channels, shape.kernel_size, stride**2)
+    if shape.inner_bias:
+        time += traffic(_ADDITION * shape.out_channels)
+    return _Time(time, _composition_time(shape, in_channels))
+
+
+def _joined_time(shapes: Sequence[BranchShape], in_channels: int, stride: int) -> _Time:
+    """All branches as one convolution."""
+    out_channels = sum(shape.out_channels for shape in shapes)
+    kernel_size = max(shape.kernel_size for shape in shapes)
+    time = _convolution_time(in_channels, out_channels, kernel_size, stride**2)
+    if any(shape.inner_bias for shape in shapes):
+        time += traffic(_ADDITION * out_channels)
+    passes = _KERNEL_PASSES * out_channels * in_channels * kernel_size**2
+    return _Time(
+        time, traffic(passes) + sum(_composition_time(shape, in_channels) for shape in shapes)
+    )
+
+
+def choose(shapes: Sequence[BranchShape], *, in_channels: int, stride: int) -> Choice:
+    """The fastest way of a training step that has many pixels.
+
+    Args:
+        shapes: The branches in the order of their channels.
+        in_channels: Channels that they read.
+        stride: Step of the last convolution of each.
+    """
+    units = [_units_time(shape, in_channels, stride) for shape in shapes]
+    composed = [_composed_time(shape, in_channels, stride) for shape in shapes]
+    is_composed = tuple(
+        shape.inner_channels is not None and one.pixel < two.pixel
+        for shape, one, two in zip(shapes, composed, units, strict=True)
+    )
+    out_channels = sum(shape.out_channels for shape in shapes)
+    concatenation = _Time(traffic(_CONCATENATION * out_channels) if len(shapes) > 1 else 0.0)
+    plain = sum(units, concatenation)
+    chosen = sum(
+        (one if yes else two for yes, one, two in zip(is_composed, composed, units, strict=True)),
+        concatenation,
+    )
+    is_joined = False
+    if len(shapes) > 1 and all(shape.joins for shape in shapes):
+        joined = _joined_time(shapes, in_channels, stride)
+        is_joined = joined.pixel < chosen.pixel
+        chosen = joined if is_joined else chosen
+    gain = plain.pixel - chosen.pixel
+    return Choice(
+        composed=tuple(is_joined and shape.inner_channels is not None for shape in shapes)
+        if is_joined
+        else is_composed,
+        joined=is_joined,
+        min_pixels=chosen.fixed / gain if gain > 0 else math.inf,
+        time=chosen.pixel / plain.pixel,
+    )

@@ -1,0 +1,486 @@
+"""The lean path of DenseBlock against its plain twin, and against torchvision's."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.densenet import _DenseBlock
+
+from gaslayers import DenseBlock, DepthwiseInceptionBlock, InceptionBlock
+from gaslayers.testing import feature_maps
+from tests.lean.twins import module_bytes, step, twin_of
+
+LEAN = "one buffer"
+# Where another kernel or another order of sums runs, as shares of the largest value.
+TOLERANCES = {torch.float32: 1e-6, torch.float64: 1e-12}
+LEAKY = partial(nn.LeakyReLU, 0.2)
+
+
+class Halving(nn.Module):
+    """A norm that multiplies each channel by a constant, and says so."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.linspace(0.4, 0.6, channels))
+
+    def channel_scale(self) -> Tensor:
+        return self.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.view(1, -1, 1, 1)
+
+
+class OffsetNorm(nn.BatchNorm2d):
+    """A batch norm whose weight is a buffer."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-3)
+        weight = self.weight.data
+        del self.weight
+        self.register_buffer("weight", weight)
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "3x3": {},
+    "1x1 with bias": {"layer": partial(nn.Conv2d, kernel_size=1)},
+    "5x5 dilated, grouped": {
+        "layer": partial(nn.Conv2d, kernel_size=3, padding=2, dilation=2, groups=2)
+    },
+    "bottleneck": {"bottleneck_factor": 2},
+    "inception": {"layer": InceptionBlock},
+    "inception, even kernel": {
+        "layer": partial(InceptionBlock, bottleneck=False, kernel_sizes=(2, 3))
+    },
+    "inception, wider inside": {
+        "layer": partial(InceptionBlock, bottleneck_channels=(3, 3), kernel_sizes=(3, 1))
+    },
+    "depthwise inception": {"layer": DepthwiseInceptionBlock},
+    "depthwise inception, norm inside": {
+        "layer": partial(
+            DepthwiseInceptionBlock, inner_norm_layer=nn.BatchNorm2d, inner_activation_layer=LEAKY
+        )
+    },
+}
+NORMS: dict[str, Any] = {
+    "batch norm": nn.BatchNorm2d,
+    "cumulative": partial(nn.BatchNorm2d, momentum=None, eps=0.1),
+    "without parameters": partial(nn.BatchNorm2d, affine=False),
+    "without running statistics": partial(nn.BatchNorm2d, track_running_stats=False),
+    "offset only": OffsetNorm,
+    "constant": Halving,
+    "none": None,
+}
+ACTIVATIONS: dict[str, Any] = {
+    "relu": nn.ReLU,
+    "leaky": LEAKY,
+    "in place": partial(nn.ReLU, inplace=True),
+    "none": None,
+}
+
+
+def build(kind: str = "3x3", in_channels: int = 4, growth_rate: int = 4, **options: Any) -> Any:
+    """A block of two layers unless told, with numbers that no channel shares."""
+    torch.manual_seed(0)
+    block = DenseBlock(
+        in_channels,
+        growth_rate,
+        **{"num_layers": 2, "norm_layer": nn.BatchNorm2d} | KINDS[kind] | options,
+    )
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, 0.3, 0.5)
+    return block
+
+
+def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Equal up to rounding, as a share of each tensor's largest value."""
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        tolerance = TOLERANCES[expected["output"].dtype] * expected[name].abs().max().item()
+        torch.testing.assert_close(tensor, expected[name], rtol=0.0, atol=tolerance)
+
+
+@given(
+    x=feature_maps(4, max_batch_size=4, min_side=2, memory_formats=("contiguous", "channels_last")),
+    num_layers=st.integers(1, 3),
+    kind=st.sampled_from(sorted(KINDS)),
+    norm=st.sampled_from(sorted(NORMS)),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    memory_efficient=st.sampled_from([True, "recompute"]),
+    training=st.booleans(),
+    input_grad=st.booleans(),
+    data=st.data(),
+)
+def test_block_equals_its_plain_twin_bit_for_bit(
+    x: Tensor, num_layers, kind, norm, activation, memory_efficient, training, input_grad, data
+) -> None:
+    if norm == "none" and activation == "in place":
+        activation = "relu"
+    block = build(
+        kind,
+        num_layers=num_layers,
+        norm_layer=NORMS[norm],
+        activation_layer=ACTIVATIONS[activation],
+        memory_efficient=memory_efficient,
+    ).to(x.dtype)
+    block.train(training)
+    parameters = list(block.parameters())
+    frozen = data.draw(st.lists(st.booleans(), min_size=len(parameters), max_size=len(parameters)))
+    for parameter, is_frozen in zip(parameters, frozen, strict=True):
+        parameter.requires_grad_(not is_frozen)
+    assert block.execution.path == LEAN
+    expected = step(twin_of(block), x, input_grad=input_grad)
+    found = step(block, x, input_grad=input_grad)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        if name.endswith(("running_mean", "running_var")):
+            # The kernel's order of operations in float32; in float64 one rounding more.
+            torch.testing.assert_close(tensor, expected[name], rtol=2e-15, atol=1e-16)
+        else:
+            assert torch.equal(tensor, expected[name]), name
+    assert found["output"].stride() == expected["output"].stride()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_single_channels_in_channels_last_memory_equal_plain(dtype: torch.dtype) -> None:
+    # One channel is contiguous in both memory formats, and so another kernel sums it.
+    x = torch.randn(3, 1, 8, 8, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    block = build(in_channels=1, growth_rate=1, num_layers=3).to(dtype)
+    twin = twin_of(block)
+    assert_close(step(block, x, input_grad=True), step(twin, x, input_grad=True))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["3x3", "bottleneck", "inception, even kernel"])
+def test_first_and_second_derivatives(kind: str, training: bool) -> None:
+    block = build(kind, 2, 2, activation_layer=LEAKY).double().train(training)
+    x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    names, parameters = zip(*block.named_parameters(), strict=True)
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in block.named_buffers()}
+        state = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(block, {**state, **buffers}, (x,))
+
+    inputs = (x, *(p.detach().clone().requires_grad_() for p in parameters))
+    assert torch.autograd.gradcheck(run, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
+
+
+def penalty_step(critic: nn.Module, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """One step of a WGAN-GP critic: its loss, all gradients and all buffers."""
+    mixed = (0.3 * real + 0.7 * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+    penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    loss = critic(fake).mean() - critic(real).mean() + 10 * penalty
+    loss.backward()
+    found = {"output": loss.detach(), **dict(critic.named_buffers())}
+    return found | {f"grad of {name}": p.grad for name, p in critic.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", ["3x3", "bottleneck", "inception"])
+@pytest.mark.parametrize("memory_efficient", [True, "recompute"])
+def test_gradient_penalty_step_equals_plain(kind: str, memory_efficient) -> None:
+    block = build(kind, memory_efficient=memory_efficient)
+    critic = nn.Sequential(block, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(12, 1)).double()
+    twin = twin_of(critic)
+    real, fake = torch.randn(2, 5, 4, 4, 4, dtype=torch.float64)
+    assert_close(penalty_step(critic, real, fake), penalty_step(twin, real, fake))
+
+
+def test_running_statistics_move_once_a_step() -> None:
+    block = build("bottleneck")
+    x = torch.randn(3, 4, 5, 5, requires_grad=True)
+    (slope,) = torch.autograd.grad(block(x).sum(), x, create_graph=True)
+    before = {name: buffer.clone() for name, buffer in block.named_buffers()}
+    slope.square().sum().backward()
+    for name, buffer in block.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+        if name.endswith("num_batches_tracked"):
+            assert buffer == 1
+
+
+FIGURE = (32, 64, 16, 16)
+MIB = 2**20
+
+
+def test_figure_of_the_buffer_in_bytes() -> None:
+    block = DenseBlock(64, 32, num_layers=12)
+    x = torch.zeros(FIGURE, requires_grad=True)
+    assert module_bytes(block, x) <= 14.01 * MIB
+    assert module_bytes(block.requires_grad_(False), x) <= 14.01 * MIB
+    plain = DenseBlock(64, 32, num_layers=12, memory_efficient=False)
+    assert module_bytes(plain, x) > 170 * MIB
+
+
+@pytest.mark.parametrize(
+    ("memory_efficient", "channels_kept"), [(True, 8 + 6 * 4 + 6 * 16), ("recompute", 8 + 6 * 4)]
+)
+def test_bottleneck_keeps_less_than_torchvisions(memory_efficient, channels_kept) -> None:
+    block = DenseBlock(8, 4, num_layers=6, bottleneck_factor=4, memory_efficient=memory_efficient)
+    peer = _DenseBlock(6, 8, bn_size=4, growth_rate=4, drop_rate=0.0, memory_efficient=True)
+    x = torch.zeros(4, 8, 8, 8, requires_grad=True)
+    kept = module_bytes(block, x)
+    channel = 4 * 8 * 8 * 4
+    assert channels_kept * channel <= kept < (channels_kept + 4) * channel  # and the statistics
+    # What its checkpoints hold comes on top: hooks do not see that.
+    assert kept < module_bytes(peer, x)
+
+
+class ConvolutionGradients(TorchDispatchMode):
+    """Record which gradients convolutions are asked for: input, weight, bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[list[bool]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution_backward.default:
+            self.masks.append(args[-1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("trained", "masks"),
+    [
+        ("x", [[True, False, False]] * 2),
+        ("layers.1.conv.weight", [[False, True, False]]),
+        ("layers.1.norm.bias", [[True, False, False]]),
+        ("layers.0.conv.weight", [[True, False, False], [False, True, False]]),
+        ("", []),
+    ],
+)
+def test_no_gradient_is_computed_that_is_not_asked_for(trained: str, masks: list) -> None:
+    block = build()
+    for name, parameter in block.named_parameters():
+        parameter.requires_grad_(name == trained)
+    y = block(torch.randn(2, 4, 5, 5, requires_grad=trained == "x"))
+    with ConvolutionGradients() as asked:
+        if y.requires_grad:
+            y.sum().backward()
+    assert asked.masks == masks
+
+
+def test_backward_refuses_an_output_changed_in_place() -> None:
+    y = build()(torch.randn(2, 4, 5, 5, requires_grad=True))
+    y[:, :1].relu_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_input_may_be_changed_after_the_forward_pass() -> None:
+    block, x = build(), torch.randn(2, 4, 5, 5)
+    expected = step(twin_of(block), x, input_grad=False)
+    changed = x.clone()
+    output = block(changed)
+    changed.zero_()
+    generator = torch.Generator().manual_seed(1)
+    (output * torch.randn(output.shape, generator=generator)).sum().backward()
+    for name, parameter in block.named_parameters():
+        assert torch.equal(parameter.grad, expected[f"grad of {name}"]), name
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_forward_passes_may_come_before_a_backward_pass(training: bool) -> None:
+    block = build().train(training)
+    x, other = torch.randn(2, 3, 4, 5, 5)
+    expected = step(copy.deepcopy(block), x, input_grad=False)
+    y = block(x)
+    block.train()(other)  # moves the running statistics, which evaluation reads
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(y.shape, generator=generator)
+    for times in (1, 2):
+        (y * weights).sum().backward(retain_graph=True)
+        for name, parameter in block.named_parameters():
+            assert torch.equal(parameter.grad, times * expected[f"grad of {name}"]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["3x3", "bottleneck", "inception"])
+def test_autocast_equals_plain(kind: str, dtype: torch.dtype) -> None:
+    x = torch.randn(2, 4, 5, 5).to(dtype)
+    results = []
+    block = build(kind)
+    for module in (block, twin_of(block)):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert module.execution.is_lean == (module is block)
+            results.append(step(module, x, input_grad=True))
+    found, expected = results
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert tensor.dtype == expected[name].dtype, name
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=0.0)
+
+
+def test_autocast_leaves_a_later_plain_pass_its_gradients() -> None:
+    block = build()
+    x = torch.randn(2, 4, 5, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        block(x)
+        block.memory_efficient = False
+        block(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in block.parameters())
+
+
+def different_eps(block: DenseBlock) -> None:
+    block.layers[1].norm.eps = 0.5
+
+
+def hooked(block: DenseBlock) -> None:
+    block.layers[0].conv.register_forward_hook(lambda *_: None)
+
+
+def replaced_forward(block: DenseBlock) -> None:
+    block.layers[0].conv.forward = lambda x: x[:, :4] * 1.0
+
+
+def active_dropout(block: DenseBlock) -> None:
+    block.layers[1].dropout = nn.Dropout(0.5)
+
+
+def unchanged(_block: DenseBlock) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "reason"),
+    [
+        ({"memory_efficient": False}, unchanged, "memory_efficient=False"),
+        ({}, hooked, "a hook sits on an inner Conv2d"),
+        ({}, replaced_forward, "Conv2d has been given another forward"),
+        ({}, different_eps, "different eps"),
+        ({}, active_dropout, "Dropout is active"),
+        ({"norm_layer": nn.SyncBatchNorm}, unchanged, "SyncBatchNorm is no BatchNorm2d"),
+        ({"norm_layer": partial(nn.GroupNorm, 1)}, unchanged, "GroupNorm is no BatchNorm2d"),
+        ({"activation_layer": nn.SiLU}, unchanged, "SiLU cannot be undone"),
+        (
+            {"norm_layer": None, "activation_layer": partial(nn.ReLU, inplace=True)},
+            unchanged,
+            "ReLU changes in place what later layers read",
+        ),
+        (
+            {"layer": partial(nn.Conv2d, kernel_size=3, padding="same")},
+            unchanged,
+            "Conv2d pads with more than zeros or by name",
+        ),
+        (
+            {"layer": partial(nn.Conv2d, kernel_size=3, padding=1, padding_mode="reflect")},
+            unchanged,
+            "Conv2d pads with more than zeros or by name",
+        ),
+        (
+            {"layer": partial(InceptionBlock, norm_layer=nn.BatchNorm2d)},
+            unchanged,
+            "Sequential ends with a norm or an activation",
+        ),
+        (
+            {"layer": partial(nn.ConvTranspose2d, kernel_size=1)},
+            unchanged,
+            "ConvTranspose2d is no plain Conv2d",
+        ),
+    ],
+)
+def test_block_runs_plain_and_says_why(
+    options: dict[str, Any], change: Callable[[DenseBlock], None], reason: str
+) -> None:
+    block = build(**options)
+    change(block)
+    assert block.execution.path == "plain"
+    assert reason in block.execution.reason
+    if not isinstance(block.layers[0].norm, nn.SyncBatchNorm):  # needs a process group
+        x = torch.randn(2, 4, 5, 5)
+        torch.manual_seed(1)
+        expected = step(twin_of(block), x, input_grad=False)
+        torch.manual_seed(1)
+        found = step(block, x, input_grad=False)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+def test_a_hook_on_an_inner_module_runs() -> None:
+    block, calls = build(), []
+    block.layers[1].activation.register_forward_hook(lambda *_: calls.append(1))
+    block(torch.randn(2, 4, 5, 5))
+    assert calls == [1]
+
+
+def test_dropout_is_lean_where_it_drops_nothing() -> None:
+    block = build(drop_rate=0.5)
+    assert block.execution.reason == "Dropout is active"
+    assert block.eval().execution.path == LEAN
+
+
+def test_errors_are_those_of_plain() -> None:
+    wrong_size = build(layer=partial(nn.Conv2d, kernel_size=3))
+    other_width = build()
+    other_width.layers[1].norm = nn.BatchNorm2d(5)
+    for block, x in (
+        (build(), torch.randn(1, 4, 1, 1)),
+        (build(), torch.randn(2, 4, 5, 5).half()),
+        (build(), torch.randn(2, 4, 5, 5, device="meta")),
+        (wrong_size, torch.randn(2, 4, 5, 5)),
+        (other_width, torch.randn(2, 4, 5, 5)),
+    ):
+        messages = []
+        for module in (block, twin_of(block)):
+            with pytest.raises((ValueError, RuntimeError)) as caught:
+                module(x)
+            assert caught.value.__context__ is None
+            messages.append(f"{type(caught.value).__name__}: {caught.value}")
+        assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 5, 5), (1, 4, 5, 5), (1, 4, 1, 1)])
+def test_small_batches_equal_plain(shape: tuple[int, ...]) -> None:
+    block, x = build(), torch.randn(shape)
+    block.train(shape[2] > 1)
+    expected = step(twin_of(block), x, input_grad=True)
+    found = step(block, x, input_grad=True)
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_copies_have_the_plain_state_and_its_results() -> None:
+    block, x = build("bottleneck"), torch.randn(2, 4, 5, 5)
+    twin = twin_of(block)
+    assert block.state_dict().keys() == twin.state_dict().keys()
+    expected = step(copy.deepcopy(twin), x, input_grad=True)
+    restored = build("bottleneck")
+    restored.load_state_dict(twin.state_dict())
+    for copied in (copy.deepcopy(block), pickle.loads(pickle.dumps(block)), restored):
+        assert copied.execution.path == LEAN
+        found = step(copied, x, input_grad=True)
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+def test_saved_tensors_may_move_or_be_recomputed() -> None:
+    block, x = build(), torch.randn(2, 4, 5, 5)
+    expected = step(copy.deepcopy(block), x, input_grad=True)
+    with torch.autograd.graph.save_on_cpu():
+        moved = step(copy.deepcopy(block), x, input_grad=True)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in moved.items())
+    image = x.clone().requires_grad_()
+    y = checkpoint(block, image, use_reentrant=False)
+    generator = torch.Generator().manual_seed(1)
+    (y * torch.randn(y.shape, generator=generator)).sum().backward()
+    assert torch.equal(image.grad, expected["grad of x"])
+
+
+def test_transforms_tracers_and_the_compiler_see_the_plain_layers() -> None:
+    block, x = build().eval(), torch.randn(2, 4, 5, 5)
+    expected = block(x)
+    compiled = torch.compile(block, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), expected)
+    torch.testing.assert_close(torch.vmap(block)(x[:, None])[:, 0], expected)
+    traced = torch.fx.experimental.proxy_tensor.make_fx(block)(x)
+    assert traced is not None
