@@ -61,7 +61,7 @@ def picture(module: nn.Module, inputs: Any) -> dict[str, Any]:
         "inputs": _plain(pytree.tree_leaves(inputs)),
         "torch": torch.get_rng_state().tolist(),
         "python": random.getstate(),
-        "numpy": _plain(np.random.get_state()[1].tolist()),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002  (the global state is at stake)
         "warnings": list(warnings.filters),
         "loggers": {x.name: (x.level, list(x.handlers), x.disabled, x.propagate) for x in loggers},
         "grad mode": torch.is_grad_enabled(),
@@ -80,7 +80,7 @@ def picture(module: nn.Module, inputs: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Most passes here are too small for two threads, which wait for each other on a busy machine."""
+    """Passes this small gain nothing from threads, which wait for each other on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -20,7 +20,7 @@ from gaslayers import (
     TransitionBlock,
     count,
 )
-from gaslayers.models import CASES, VARIANTS, build_discriminator
+from gaslayers.models import CASES, build_discriminator
 from gaslayers.testing import block_arguments, feature_maps
 from tests.blocks.costs import COSTS
 
@@ -28,7 +28,7 @@ CLASSES = [getattr(gaslayers, name) for name in COSTS]
 
 
 @pytest.mark.parametrize("block_class", CLASSES)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_closed_form_is_what_fvcore_and_the_second_engine_count(block_class, data) -> None:
     arguments = data.draw(block_arguments(block_class))
@@ -43,7 +43,7 @@ def test_closed_form_is_what_fvcore_and_the_second_engine_count(block_class, dat
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", ["as_coded", "modern"])
 def test_every_stage_of_the_discriminators_has_a_closed_form(case, variant) -> None:
     network = build_discriminator(case, variant=variant)
     report = count(network, torch.zeros(2, 1, 28, 28)).per_sample

@@ -154,8 +154,12 @@ def test_count_of_attention_in_evaluation_is_that_of_its_parts() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     macs = 2 * 5 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 2 * 5 * 5 * 8
     assert count(layer, torch.zeros(2, 5, 8)).macs == macs
+    attention = layer.self_attn
     with torch.no_grad():
         assert count(layer.eval(), torch.zeros(2, 5, 8)).macs == macs
+        kwargs = {"need_weights": False}
+        report = count(attention, (torch.zeros(2, 5, 8),) * 3, kwargs=kwargs)
+    assert report.macs == 2 * 5 * 4 * 8 * 8 + 2 * 2 * 5 * 5 * 8
 
 
 def test_count_includes_a_branch_that_no_output_depends_on(make) -> None:

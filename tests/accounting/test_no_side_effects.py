@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ class Restless(nn.Module):
         self.calls += 1
         self.seen.append(self.calls)
         self.extra = torch.rand(1)
-        self.hidden += random.random() + np.random.rand()
+        self.hidden += random.random() + np.random.rand()  # noqa: NPY002  (the global state)
         x.add_(1.0)
         x = self.old(self.conv(self.norm(x)))
         self.last = x
@@ -114,3 +115,31 @@ def test_random_depth_takes_the_same_turn_in_both_engines(make) -> None:
         random.seed(seed)
         found.add(count(module, torch.zeros(1, 4)).macs)
     assert found == {0, 16}
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad * ctx.saved_tensors[0]
+
+
+def test_custom_functions_of_other_threads_keep_their_gradients(make) -> None:
+    def forward(_self, x):
+        pool.submit(train).result()  # in the midst of the count
+        return x
+
+    def train():
+        y = torch.ones(1, requires_grad=True)
+        Square.apply(y).backward()
+        gradients.append(y.grad.item())
+
+    gradients: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        module = make(forward)
+        count(module, torch.zeros(1))
+    assert gradients == [2.0, 2.0]

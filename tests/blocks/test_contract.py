@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.blocks.catalogue import CATALOGUE
 from torch import nn
 
 import gaslayers
 from gaslayers.blocks import __all__ as public_blocks
 from gaslayers.testing import check_block
+from tests.blocks.catalogue import CATALOGUE
 
 IN_CHANNELS = 3
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.blocks.catalogue import TOLERANCE
-from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 from torch import nn
 
 from gaslayers import ConvNormAct
 from gaslayers.testing import block_arguments, feature_maps
+from tests.blocks.catalogue import TOLERANCE
+from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 
 BARE = {"norm_layer": st.none(), "activation_layer": st.none(), "out_channels": st.integers(1, 4)}
 

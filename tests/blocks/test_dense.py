@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.blocks.catalogue import TOLERANCE
 from torch import nn
 from torchvision.models.densenet import _DenseBlock
 
 from gaslayers import DenseBlock, InceptionBlock
+from tests.blocks.catalogue import TOLERANCE
 
 PARTS = {"norm": "norm1", "conv.reduce": "conv1", "conv.norm": "norm2", "conv.conv": "conv2"}
 

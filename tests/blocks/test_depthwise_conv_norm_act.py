@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.blocks.catalogue import CATALOGUE, TOLERANCE
-from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 from torch import nn
 
 from gaslayers import DepthwiseConvNormAct
 from gaslayers.testing import block_arguments, feature_maps
+from tests.blocks.catalogue import CATALOGUE, TOLERANCE
+from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 
 BARE = {
     name: st.none()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.blocks.catalogue import CATALOGUE, TOLERANCE
-from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 from torch import nn
 
 from gaslayers import DepthwiseConvNormAct, DepthwiseInceptionBlock
+from tests.blocks.catalogue import CATALOGUE, TOLERANCE
+from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 
 
 @pytest.mark.parametrize("bottleneck", [True, False])

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.blocks.catalogue import LEAKY, TOLERANCE
-from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 from torch import nn
 
 from gaslayers import DownBlock, InceptionBlock
+from tests.blocks.catalogue import LEAKY, TOLERANCE
+from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 
 
 def test_block_norm_activation_and_pool_come_in_this_order() -> None:

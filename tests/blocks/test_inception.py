@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 import torch
-from tests.blocks.catalogue import TOLERANCE
-from tests.blocks.oracles import slow_same_convolution
 from torch import nn
 from torchvision.models.googlenet import Inception
 
 from gaslayers import InceptionBlock
+from tests.blocks.catalogue import TOLERANCE
+from tests.blocks.oracles import slow_same_convolution
 
 GOOGLENET_BRANCHES = {
     "branches.0.conv": "branch1",

@@ -6,13 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.blocks.catalogue import CATALOGUE, TOLERANCE
-from tests.blocks.costs import COSTS, Cost
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import gaslayers
 from gaslayers.testing import block_arguments, feature_maps
+from tests.blocks.catalogue import CATALOGUE, TOLERANCE
+from tests.blocks.costs import COSTS, Cost
 
 CLASSES = [getattr(gaslayers, name) for name in COSTS]
 

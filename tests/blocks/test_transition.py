@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 import torch
-from tests.blocks.catalogue import TOLERANCE
 from torch import nn
 from torchvision.models.densenet import _Transition
 
 from gaslayers import InceptionBlock, TransitionBlock
+from tests.blocks.catalogue import TOLERANCE
 
 
 def test_block_equals_torchvisions_with_copied_weights() -> None:

@@ -32,13 +32,10 @@ def test_game_and_straightforward_port_have_equal_losses_and_weights(config):
     assert len(losses) == 15
     assert len({round(loss, 6) for loss in losses}) > 5
     assert_close(losses, expected, **TOLERANCE)
-    for ours, theirs in (
-        (game.generator, port.generator),
-        (game.discriminator, port.discriminator),
-    ):
-        pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
-        for ours_weight, theirs_weight in pairs:
-            assert_close(ours_weight.detach(), theirs_weight.detach(), **TOLERANCE)
+    networks = ((game.generator, port.generator), (game.discriminator, port.discriminator))
+    for ours, theirs in networks:
+        for weight, counterpart in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert_close(weight.detach(), counterpart.detach(), **TOLERANCE)
 
 
 def test_port_is_straightforward(config):
@@ -61,7 +58,7 @@ def test_benchmark_refuses_another_computation(config, monkeypatch):
             self.discriminator_optimizer.rate *= 2
 
     monkeypatch.setattr(module, "Port", OtherPort)
-    with pytest.raises(ArithmeticError, match="losses differ by .* of their size"):
+    with pytest.raises(ArithmeticError, match=r"losses differ by .* of their size"):
         module.compare_losses(config, iterations=3)
 
 

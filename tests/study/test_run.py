@@ -20,14 +20,14 @@ from gaslayers.study.program import code_hash
 from gaslayers.study.records import Record, RunFolder
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Ends a run from outside."""
 
 
 def stop_after(number):
     def on_iteration(done, _):
         if done == number:
-            raise Stop
+            raise StopError
 
     return on_iteration
 
@@ -143,7 +143,7 @@ def test_logging_and_sampling_do_not_change_the_training(make_config, play, resu
 def test_interrupted_run_ends_like_an_uninterrupted_one(
     always_saving, finished, config, play, results, tmp_path, number
 ):
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         play(config, tmp_path, stop_after(number))
     assert not RunFolder(tmp_path).record_path.exists()
     reported = []
@@ -160,10 +160,10 @@ def test_interrupted_run_repeats_what_no_checkpoint_holds(
         # The last checkpoint is that of the second iteration; samples of the fourth are there.
         monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0 if done < 2 else 1e9)
         if done == 5:
-            raise Stop
+            raise StopError
 
     monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 0.0)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         play(config, tmp_path, on_iteration)
     started = []
     play(config, tmp_path, lambda done, _: started.append(done))
@@ -175,7 +175,7 @@ def test_run_goes_on_after_many_interruptions(
     always_saving, finished, config, play, results, tmp_path
 ):
     for number in range(1, 6):
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             play(config, tmp_path, stop_after(number))
     play(config, tmp_path)
     assert results(tmp_path) == results(finished)
@@ -197,11 +197,11 @@ def test_interrupted_run_adds_up_its_time(always_saving, config, play, monkeypat
             return module.Progress.model_validate_json(file.metadata()["progress"])
 
     monkeypatch.setattr(module, "time", Clock())
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         play(config, tmp_path, stop_after(3))
     before = read_progress()
     monkeypatch.setattr(module, "time", Clock())
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         play(config, tmp_path, stop_after(4))
     after = read_progress()
     # One iteration takes as many readings of the clock whenever it runs.
@@ -238,7 +238,7 @@ def test_run_does_not_train_a_finished_checkpoint_further(
 def test_run_refuses_checkpoint_of_another_program(
     always_saving, config, play, monkeypatch, tmp_path
 ):
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         play(config, tmp_path, stop_after(2))
     monkeypatch.setattr(module, "code_hash", lambda _: "d" * 64)
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors was written by a program"):
@@ -246,7 +246,7 @@ def test_run_refuses_checkpoint_of_another_program(
 
 
 def test_run_refuses_damaged_checkpoint_and_leaves_it(always_saving, config, play, tmp_path):
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         play(config, tmp_path, stop_after(2))
     checkpoint = RunFolder(tmp_path).checkpoint_path
     half = checkpoint.read_bytes()[:1000]
@@ -265,12 +265,12 @@ def test_run_killed_while_saving_goes_on_from_previous_checkpoint(
     def fail_at_third_checkpoint(source, target):
         names.append(Path(target).name)
         if names.count("checkpoint.safetensors") == 3:
-            raise Stop
+            raise StopError
         return replace(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", fail_at_third_checkpoint)
-        with pytest.raises(Stop):
+        with pytest.raises(StopError):
             play(config, tmp_path)
     started = []
     play(config, tmp_path, lambda done, _: started.append(done))
@@ -326,13 +326,13 @@ def kill_after(config, path, number):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_run_ends_like_an_uninterrupted_one(make_config, play, results, tmp_path):
-    config = make_config(case="depthwise_inception_dense", iterations=60, sample_every=7)
+    config = make_config(case="depthwise_inception_dense", iterations=30, sample_every=7)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    for number in (3, 20):
+    for number in (3, 12):
         kill_after(config, killed, number)
         assert not RunFolder(killed).record_path.exists()
     started = []
     play(config, killed, lambda done, _: started.append(done))
-    assert 20 <= started[0] < 60
+    assert 12 <= started[0] < 30
     play(config, whole)
     assert results(killed) == results(whole)

@@ -12,7 +12,7 @@ from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.blocks.depthwise_inception import DepthwiseInceptionBlock
 from gaslayers.blocks.inception import InceptionBlock
-from gaslayers.lean.activations import IDENTITY, negative_slope
+from gaslayers.lean.activations import negative_slope
 from gaslayers.lean.batch_norm import is_batch_norm
 from gaslayers.lean.dense import Layer, Plan
 from gaslayers.lean.dense_branch import Branch, Convolution
@@ -123,8 +123,7 @@ class _Reader:
             channels = self.tensors[convolutions[-1].weight].shape[0]
             between.append(self._norm_activation(unit.norm, unit.activation, channels))
         last = between.pop()
-        bare = last.norm is None and last.slope == IDENTITY
-        _require(bare, module, "ends with a norm or an activation")
+        _require(last.is_identity, module, "ends with a norm or an activation")
         return Branch(tuple(convolutions), tuple(between), self.recompute)
 
     def _convolution(self, unit: _Unit, channels: int) -> Convolution:

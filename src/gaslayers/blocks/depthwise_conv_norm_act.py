@@ -17,7 +17,7 @@ from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import output_size
 from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.separable_row import Row
+from gaslayers.lean.separable_row import Row, modules_of
 
 
 class DepthwiseConvNormAct(Block):
@@ -152,8 +152,8 @@ class DepthwiseConvNormAct(Block):
 
     @property
     def _row(self) -> Row:
-        replaced = [module for unit in self.units for module in unit.modules()]
-        return Row(self.units, self._forward_plain, replaced, self.memory_efficient)
+        units = self.units
+        return Row(units, self._forward_plain, modules_of((), units), self.memory_efficient)
 
     @property
     def execution(self) -> Execution:

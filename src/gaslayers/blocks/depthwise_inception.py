@@ -23,7 +23,7 @@ from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.separable_row import Row, side_by_side
+from gaslayers.lean.separable_row import Row, modules_of, side_by_side
 
 
 def _units_of(branch: nn.Sequential) -> tuple[list[ConvNormAct], str | None]:
@@ -219,7 +219,7 @@ class DepthwiseInceptionBlock(Block):
             Row(
                 row,
                 run_plain=branch,
-                replaced=list(branch.modules()),
+                replaced=modules_of([branch, *branch], row),
                 memory_efficient=self.memory_efficient,
                 is_branch=len(self.branches) > 1,
                 input_is_kept=any(parameter.requires_grad for parameter in first_parameters),

@@ -15,11 +15,14 @@ from gaslayers._checks import (
     check_int,
     check_int_sequence,
 )
-from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
+from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._channels import resolve_branch_channels
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
+from gaslayers.lean.execution import Execution
+from gaslayers.lean.inception_plan import Composition
+from gaslayers.lean.separable_row import Row, modules_of, side_by_side
 
 
 class InceptionBlock(Block):
@@ -43,7 +46,9 @@ class InceptionBlock(Block):
         conv_layer: Factory of every convolution.
         norm_layer: Factory of the norm after every convolution, or None.
         activation_layer: Factory of the activation after every convolution, or None.
-        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+        memory_efficient: Run convolutions as one where that takes no longer, and compute again in
+            the backward pass what is cheap to; same outputs and gradients up to rounding.
+            ``"recompute"``: compute everything again but the input.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -84,7 +89,7 @@ class InceptionBlock(Block):
         conv_layer: ConvLayer = nn.Conv2d,
         norm_layer: NormLayer | None = None,
         activation_layer: ActivationLayer | None = None,
-        memory_efficient: bool = True,
+        memory_efficient: MemoryEfficient = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -98,7 +103,8 @@ class InceptionBlock(Block):
         check_factory(owner, "conv_layer", conv_layer, optional=False)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
-        check_bool(owner, "memory_efficient", memory_efficient)
+        if memory_efficient != "recompute":
+            check_bool(owner, "memory_efficient", memory_efficient)
         widths = resolve_branch_channels(
             owner, out_channels, branch_channels, [1.0] * len(kernel_sizes)
         )
@@ -160,7 +166,7 @@ class InceptionBlock(Block):
             conv_layer=self.conv_layer,
             norm_layer=self.norm_layer,
             activation_layer=self.activation_layer,
-            memory_efficient=self.memory_efficient,
+            memory_efficient=bool(self.memory_efficient),
         )
 
     def _make_branch(self, kernel_size: int, width: int, inner_width: int) -> nn.Sequential:
@@ -172,11 +178,64 @@ class InceptionBlock(Block):
         branch.add_module("conv", self._unit(channels, width, kernel_size, self.stride))
         return branch
 
+    @property
+    def _units(self) -> list[list[ConvNormAct]]:
+        return [list(branch) for branch in self.branches]  # type: ignore[arg-type]
+
+    @property
+    def _composition(self) -> Composition:
+        """The branches, with what composing their kernels needs to know."""
+        units = self._units
+        replaced = [
+            module
+            for branch, row in zip(self.branches, units, strict=True)
+            for module in modules_of([branch, *branch], row)
+        ]
+        return Composition(units, replaced, self.memory_efficient)
+
+    @property
+    def _rows(self) -> list[Row]:
+        """The branches, each with what a chain of its units needs to know."""
+        units = self._units
+        first_parameters = [p for row in units for p in row[0].conv.parameters()]
+        return [
+            Row(
+                row,
+                run_plain=branch,
+                replaced=modules_of([branch, *branch], row),
+                memory_efficient=self.memory_efficient,
+                is_branch=len(units) > 1,
+                input_is_kept=any(parameter.requires_grad for parameter in first_parameters),
+            )
+            for branch, row in zip(self.branches, units, strict=True)
+        ]
+
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        composition = self._composition
+        choice = None if composition.reason_against() else composition.choose()
+        if choice is None or not choice.pays:
+            return side_by_side(row.execution for row in self._rows)
+        alone = [
+            row.execution
+            for row, composed in zip(self._rows, choice.composed, strict=True)
+            if not (composed or choice.joined)
+        ]
+        return side_by_side([composition.execution(choice), *alone])
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        compiling = torch.compiler.is_compiling()
+        runs = list(self.branches) if compiling else [row.run for row in self._rows]
+        composition = self._composition
+        if composition.reason_against() is None:
+            choice = composition.choose()
+            if choice.pays and composition.suits(x, choice):
+                return composition.run(x, choice, runs)
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        return torch.cat([run(x) for run in runs], dim=1)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample, the sum over branches.

@@ -49,27 +49,30 @@ class Layer:
         moments: Tensor | None,
         *,
         wants_read: bool,
-    ) -> Tensor | None:
-        """Gradient of its features -> gradient of what it read, from the end of what was kept."""
+    ) -> Tensor:
+        """Gradient of all features so far -> gradient of those that it read.
+
+        What its branches kept is taken from the end of the list. Sums are in autograd's order,
+        the last branch first, whose first operand decides on the layout.
+        """
         activated = self.front.forward(read, slots, moments)
         wants_activated = wants_read or slots.wants(*self.front.parameters)
-        grad_activated: Tensor | None = None
-        # Sums in the order of autograd, the last branch first.
+        new, grad = grad[:, self.in_channels :], grad[:, : self.in_channels]
+        total = grad if self.front.is_identity else None
         for branch in reversed(self.branches):
-            start = grad.shape[1] - branch.out_channels(slots)
+            start = new.shape[1] - branch.out_channels(slots)
             own = kept[len(kept) - branch.kept_count :]
             del kept[len(kept) - branch.kept_count :]
             through = branch.backward(
-                grad[:, start:], activated, own, slots, wants_x=wants_activated
+                new[:, start:], activated, own, slots, wants_x=wants_activated
             )
-            grad = grad[:, :start]
+            new = new[:, :start]
             if through is not None:
-                grad_activated = through if grad_activated is None else grad_activated + through
-        if grad_activated is None:
-            return None
-        return self.front.backward(
-            grad_activated, activated, read, slots, moments, wants_x=wants_read
-        )
+                total = through if total is None else total + through
+        if self.front.is_identity or total is None:
+            return grad if total is None else total
+        grad_read = self.front.backward(total, activated, read, slots, moments, wants_x=wants_read)
+        return grad if grad_read is None else grad + grad_read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,17 +147,14 @@ class DenseFeatures(torch.autograd.Function):
             for layer, wants_read in reversed(list(zip(layers, wants, strict=False))):
                 if not (wants_read or layer.wants(slots)):
                     break
-                new, grad = grad[:, layer.in_channels :], grad[:, : layer.in_channels]
-                grad_read = layer.backward(
-                    new,
+                grad = layer.backward(
+                    grad,
                     features[:, : layer.in_channels].contiguous(memory_format=ctx.layout),
                     kept,
                     slots,
                     None if moments is None else moments[:, : layer.in_channels],
                     wants_read=wants_read,
                 )
-                if grad_read is not None:
-                    grad = grad_read.add_(grad)
         return None, None, grad if wants_x else None, *slots.gradients
 
 

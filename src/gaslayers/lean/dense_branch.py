@@ -121,7 +121,7 @@ class Branch:
 
     def backward(
         self,
-        grad: Tensor | None,
+        grad: Tensor,
         x: Tensor,
         kept: Sequence[Tensor | None],
         slots: Slots,
@@ -140,13 +140,13 @@ class Branch:
             read.append(following.forward(inner, slots, moments))
             wants_made.append(wants_read[-1] or slots.wants(*self.convolutions[i].parameters))
             wants_read.append(wants_made[-1] or slots.wants(*following.parameters))
+        current: Tensor | None = grad
         for i in reversed(range(len(self.convolutions))):
-            if i < len(self.between):
-                following = self.between[i]
-                grad = following.backward(
-                    grad, read[i + 1], made[i], slots, kept[2 * i + 1], wants_x=wants_made[i]
+            if current is not None and i < len(self.between):
+                current = self.between[i].backward(
+                    current, read[i + 1], made[i], slots, kept[2 * i + 1], wants_x=wants_made[i]
                 )
-            if grad is None:
+            if current is None:
                 return None
-            grad = self.convolutions[i].backward(grad, read[i], slots, wants_x=wants_read[i])
-        return grad
+            current = self.convolutions[i].backward(current, read[i], slots, wants_x=wants_read[i])
+        return current

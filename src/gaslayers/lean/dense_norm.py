@@ -160,6 +160,11 @@ class NormActivation:
         return () if self.norm is None else self.norm.parameters
 
     @property
+    def is_identity(self) -> bool:
+        """Whether there is neither."""
+        return self.norm is None and self.slope == IDENTITY
+
+    @property
     def batch_norm(self) -> BatchNorm | None:
         """The norm, where it takes the batch's statistics."""
         return self.norm if isinstance(self.norm, BatchNorm) and self.norm.reads_batch else None

@@ -40,10 +40,10 @@ class Geometry:
         extra = self.extra_padding
         return F.pad(x, (0, extra, 0, extra)) if extra else x
 
-    def centre(self, kernel_size: int) -> int | None:
-        """The cell of such a kernel that lies on the pixel itself; None: between two cells."""
-        cell, rest = divmod(self.padding[0], self.dilation[0])
-        return cell if rest == 0 and cell < kernel_size else None
+    def offset_in(self, larger: Geometry) -> int | None:
+        """Where a kernel's first cell lies among those of a larger one; None: between two."""
+        cells, rest = divmod(larger.padding[0] - self.padding[0], larger.dilation[0])
+        return cells if rest == 0 else None
 
 
 def geometry_of(unit: Any) -> Geometry:
@@ -66,20 +66,27 @@ class Kernel:
     bias: Tensor | None
     border: Tensor | None = None
 
-    def placed(self, kernel_size: int, centre: int) -> Kernel:
-        """A 1x1 kernel as that cell of a larger one, zeros around it."""
-        before, after = centre, kernel_size - 1 - centre
-        weight = F.pad(self.weight, (before, after, before, after))
-        return Kernel(weight, self.bias)
+    def placed(self, kernel_size: int, offset: int) -> Kernel:
+        """The same convolution by a larger kernel, zeros around its own cells."""
+        after = kernel_size - self.weight.shape[3] - offset
+        if offset == after == 0:
+            return self
+        around = (offset, after, offset, after)
+        border = None if self.border is None else F.pad(self.border, around)
+        return Kernel(F.pad(self.weight, around), self.bias, border)
 
 
 def compose(reduce: Any, conv: Any) -> Kernel:
     """A 1x1 convolution and the one behind it as one."""
-    weight = torch.einsum("omij,mc->ocij", conv.weight, reduce.weight[:, :, 0, 0])
-    if reduce.bias is None:
-        return Kernel(weight, conv.bias)
-    border = torch.einsum("omij,m->oij", conv.weight, reduce.bias)
-    return Kernel(weight, conv.bias, border[:, None])
+    # The other way round the 1x1 convolution runs on the kernel, whose own input channels it takes
+    # for features; its bias makes one channel more.
+    made = reduce.weight.transpose(0, 1)
+    if reduce.bias is not None:
+        made = torch.cat([made, reduce.bias[None, :, None, None]])
+    made = F.conv2d(conv.weight, made)
+    channels = reduce.weight.shape[1]
+    border = None if reduce.bias is None else made[:, channels:]
+    return Kernel(made[:, :channels], conv.bias, border)
 
 
 def join(kernels: Sequence[Kernel]) -> Kernel:
@@ -99,7 +106,8 @@ def _or_zeros(value: Tensor | None, like: Tensor) -> Tensor:
 
 def convolve(x: Tensor, kernel: Kernel, geometry: Geometry, layout: torch.memory_format) -> Tensor:
     """(N, in_channels, H, W) -> (N, out_channels, H', W')."""
-    weight = kernel.weight.contiguous(memory_format=layout)
+    # A copy: what is contiguous already may still have the strides of the other format.
+    weight = kernel.weight.clone(memory_format=layout)
     options = (geometry.stride, geometry.padding, geometry.dilation)
     bias = None if kernel.border is not None else kernel.bias
     padded = geometry.pad(x)

@@ -9,10 +9,14 @@ padded with zeros; that pays where convolutions are cheap against reading and wr
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
-from gaslayers.lean.roofline import convolution, traffic
+from gaslayers.lean.roofline import traffic
+
+VECTOR = 8
+"""Channels that a convolution computes at once: floats in a vector of 32 bytes."""
 
 # Passes of a training step over a map, reads and writes.
 _CONCATENATION = 4
@@ -78,9 +82,13 @@ class _Time:
 def _convolution_time(
     in_channels: int, out_channels: int, kernel_size: int, in_pixels: float
 ) -> float:
-    return _CONVOLUTIONS * convolution(
-        in_channels, out_channels, kernel_size**2, in_pixels=in_pixels
-    )
+    """Time of one convolution; its kernels compute channels by vectors, used to the full or not."""
+    arithmetic = 2.0 * _padded(in_channels) * _padded(out_channels) * kernel_size**2
+    return _CONVOLUTIONS * (arithmetic + traffic(in_channels * in_pixels + out_channels))
+
+
+def _padded(channels: int) -> int:
+    return -(-channels // VECTOR) * VECTOR
 
 
 def _units_time(shape: BranchShape, in_channels: int, stride: int) -> _Time:
@@ -90,7 +98,9 @@ def _units_time(shape: BranchShape, in_channels: int, stride: int) -> _Time:
         time = _convolution_time(in_channels, shape.out_channels, shape.kernel_size, in_pixels)
         return _Time(time)
     reduce = in_pixels * _convolution_time(in_channels, inner, 1, 1)
-    return _Time(reduce + _convolution_time(inner, shape.out_channels, shape.kernel_size, in_pixels))
+    return _Time(
+        reduce + _convolution_time(inner, shape.out_channels, shape.kernel_size, in_pixels)
+    )
 
 
 def _composition_time(shape: BranchShape, in_channels: int) -> float:
@@ -123,7 +133,8 @@ def _joined_time(shapes: Sequence[BranchShape], in_channels: int, stride: int) -
     )
 
 
-def choose(shapes: Sequence[BranchShape], *, in_channels: int, stride: int) -> Choice:
+@functools.lru_cache
+def choose(shapes: tuple[BranchShape, ...], *, in_channels: int, stride: int) -> Choice:
     """The fastest way of a training step that has many pixels.
 
     Args:

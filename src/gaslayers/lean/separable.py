@@ -140,10 +140,12 @@ def _backward_step(
     mask = [wants_input, *wanted[:2]]
     norm_mask = [any(mask), *wanted[2:TRAINABLE_COUNT]]
     found: list[Tensor | None] = [None] * TRAINABLE_COUNT
-    is_own = index + 1 < recalled.step_count  # the first one is autograd's, and not to be written to
+    is_own = (
+        index + 1 < recalled.step_count
+    )  # the first one is autograd's, and not to be written to
     if grad is None or not any(norm_mask):
         return None, found
-    if step.norm_first:
+    if step.activates_last:
         output = recalled.input_of(index + 1)
         grad = step.backward_activation(grad, output, in_place=is_own)
     if step.norm is not None:
@@ -152,7 +154,7 @@ def _backward_step(
         )
     if grad is None or not any(mask):
         return None, found
-    if not step.norm_first:
+    if step.activates_first:
         made = recalled.map_of(index)
         grad = step.backward_activation(grad, made, in_place=is_own or step.norm is not None)
     recalled.forget(index)

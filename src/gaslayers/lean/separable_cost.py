@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -211,8 +212,9 @@ def choose_kept(
     return min(choices, key=lambda choice: (choice.values, choice.time))
 
 
+@functools.lru_cache
 def choose_start(
-    shapes: Sequence[UnitShape], *, input_is_kept: bool = False, **options: Any
+    shapes: tuple[UnitShape, ...], *, input_is_kept: bool = False, **options: Any
 ) -> tuple[int, Choice] | None:
     """The first unit of the best chain that ends with the last one, and what it keeps.
 

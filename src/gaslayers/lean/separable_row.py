@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.layout import channels_vary_fastest
 from gaslayers.lean.separable import run_units
 from gaslayers.lean.separable_cost import ALLOWANCE, Choice, choose_start, shape_of
-from gaslayers.lean.separable_step import reason_against_step
+from gaslayers.lean.separable_step import reason_against_step, tensors_of
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -59,11 +61,13 @@ class Row:
         return reason_against_precision(self.units[0].conv.weight)
 
     def _choose(self, x: Tensor | None = None) -> tuple[int, Choice] | None:
-        tensors = [unit.conv.weight for unit in self.units] + ([] if x is None else [x])
-        on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+        weights = [unit.conv.weight for unit in self.units]
+        tensors = weights if x is None else [x, *weights]
         return choose_start(
-            [shape_of(unit) for unit in self.units],
-            sliced=self.is_branch and on_cpu and any(map(_is_channels_last, tensors)),
+            tuple(shape_of(unit) for unit in self.units),
+            sliced=self.is_branch
+            and weights[0].device.type == "cpu"
+            and any(map(channels_vary_fastest, tensors)),
             input_is_kept=self.input_is_kept,
             allowance=math.inf if self.memory_efficient == "recompute" else ALLOWANCE,
         )
@@ -96,16 +100,21 @@ class Row:
 
     def _suits(self, x: Tensor) -> bool:
         """Whether the chain takes this input; else it is PyTorch's to handle or to refuse."""
-        parameters = [p for unit in self.units for p in (*unit.parameters(), *unit.buffers())]
-        floating = [p for p in parameters if p.is_floating_point()]
-        alike = all((p.dtype, p.device) == (x.dtype, x.device) for p in floating)
-        values, sizes = x.shape[0], x.shape[2:]
+        tensors = [x, *(t for unit in self.units for t in tensors_of(unit) if t is not None)]
+        kinds = {(tensor.dtype, tensor.device) for tensor in tensors}
+        height, width = x.shape[2:]
         for unit in self.units:
-            sizes = [-(-size // unit.conv.stride[0]) for size in sizes]
-        values *= math.prod(sizes)
-        wants_grad = x.requires_grad or any(p.requires_grad for p in floating)
+            rows, columns = unit.conv.stride
+            height, width = -(-height // rows), -(-width // columns)
         # A norm refuses a single value a channel.
-        return alike and wants_grad and values > 1
+        several = x.shape[0] * height * width > 1
+        return several and len(kinds) == 1 and any(tensor.requires_grad for tensor in tensors)
+
+
+def modules_of(containers: Iterable[nn.Module], units: Iterable[Any]) -> list[nn.Module]:
+    """The units, their parts and what contains them."""
+    parts = [(unit, unit.conv, unit.norm, unit.activation) for unit in units]
+    return [*containers, *itertools.chain.from_iterable(parts)]
 
 
 def side_by_side(executions: Iterable[Execution]) -> Execution:
@@ -127,11 +136,6 @@ def reason_against_precision(weight: Tensor) -> str | None:
     if weight.dtype not in _DTYPES:
         return f"the weights are {weight.dtype}, neither float32 nor float64"
     return None
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    """Whether channels vary fastest; of a 1x1 kernel, too, whose layouts coincide."""
-    return x.stride(1) < x.stride(3)
 
 
 def _units_on_their_own(units: Sequence[Any], reason: str) -> Execution:

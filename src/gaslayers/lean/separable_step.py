@@ -77,6 +77,16 @@ class Step:
     norm: Statistics | None
     norm_first: bool
 
+    @property
+    def activates_first(self) -> bool:
+        """Whether the activation's result is the map."""
+        return self.slope != IDENTITY and not self.norm_first
+
+    @property
+    def activates_last(self) -> bool:
+        """Whether the activation's result is the output and not the map."""
+        return self.slope != IDENTITY and self.norm_first
+
     def _pad(self, x: Tensor) -> Tensor:
         extra = self.extra_padding
         return F.pad(x, (0, extra, 0, extra)) if extra else x
@@ -143,8 +153,6 @@ class Step:
     def backward_activation(self, grad: Tensor, result: Tensor, *, in_place: bool) -> Tensor:
         """The gradient before the activation, from its result."""
         into = {"grad_input": grad} if in_place else {}
-        if self.slope == IDENTITY:
-            return grad
         if self.slope == 0.0:
             return torch.ops.aten.threshold_backward(grad, result, 0, **into)
         return torch.ops.aten.leaky_relu_backward(grad, result, self.slope, True, **into)
@@ -205,6 +213,21 @@ def reason_against_step(unit: Unit) -> str | None:
     if negative_slope(activation) is None:
         return f"{type(activation).__name__} cannot be undone from its output's sign"
     return None
+
+
+def tensors_of(unit: Any) -> list[Tensor | None]:
+    """Weight and bias of convolution and norm, and the running statistics, where there are any."""
+    conv, norm = unit.conv, unit.norm
+    if type(norm) is nn.Identity:
+        return [conv.weight, conv.bias]
+    return [
+        conv.weight,
+        conv.bias,
+        norm.weight,
+        norm.bias,
+        norm.running_mean,
+        norm.running_var,
+    ]
 
 
 def read_step(unit: Any) -> tuple[Step, list[Tensor | None]]:

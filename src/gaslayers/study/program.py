@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
-from gaslayers.study.training import Game
+from gaslayers.study.training import Game, NonFiniteLossError
 
 
 class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -66,5 +67,7 @@ def code_hash(config: RunConfig) -> str:
     )
     with _Listing() as listing:
         game = Game(config, blank, Fabric(accelerator="cpu", devices=1), memory_efficient=False)
-        game.iterate(0)
+        # A run that diverges at once has a record as well; it is told by the operators until then.
+        with contextlib.suppress(NonFiniteLossError):
+            game.iterate(0)
     return listing.digest.hexdigest()

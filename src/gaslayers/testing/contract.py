@@ -95,7 +95,8 @@ def check_block(
         batch_size: Images in the input, at least 2.
         size: Height and width of the input. Second gradients are checked: keep it small.
         skip: Names of checks to leave out, each for a reason: ``"pickle"`` and ``"repr"`` for a
-            block that holds a lambda, ``"gradcheck"`` for a gradient that is wrong on purpose.
+            block that holds a lambda, ``"layouts"`` for one that calls `torch.nn.functional.dropout`,
+            ``"gradcheck"`` for a gradient that is wrong on purpose.
         namespace: What the names in the block's representation mean, where they are neither
             torch's nor the block's package's nor classes of its parts.
         backend: What `torch.compile` hands the graph to; ``"inductor"`` compiles C++.
@@ -119,6 +120,8 @@ def check_block(
     owner = "check_block"
     check_int(owner, "batch_size", batch_size, minimum=2)
     check_int_sequence(owner, "size", size)
+    if len(size) != 2:
+        raise bad_value(owner, "size", "be a height and a width", size)
     for name in skip:
         check_choice(owner, "skip", name, CHECKS)
     with torch.random.fork_rng(devices=[]):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from matplotlib.text import Text
 from gaslayers.models import CASES
 from gaslayers.study.config import PRESETS, SAMPLE_COUNT, TRAINING, RunConfig
 from gaslayers.study.records import CurvePoint, Machine, MemoryReading, Record, RunFolder
+from gaslayers.study.report import write_report
 
 MACHINE = Machine(
     device="synthetic device",
@@ -29,6 +31,14 @@ MEMORY = MemoryReading(peak_allocated=3 * 2**20, peak_reserved=22 * 2**20, proce
 
 SYNTHETIC = "synthetic shapes"
 WriteRun = Callable[..., Record]
+
+
+class Reported(NamedTuple):
+    """A study's folder, what its report returned, and what it left there."""
+
+    out: Path
+    paths: list[Path]
+    created: set[Path]
 
 
 def synthetic_point(config: RunConfig, iteration: int) -> CurvePoint:
@@ -66,48 +76,61 @@ def memory() -> MemoryReading:
     return MEMORY
 
 
+def make_run(
+    out: Path,
+    case: str,
+    *,
+    preset: str = "quick",
+    variant: str = "as_coded",
+    non_finite_after: int | None = None,
+    memory: MemoryReading | None = None,
+    **choices: Any,
+) -> Record:
+    """Write one run's folder; further keywords change its configuration."""
+    chosen = {**TRAINING[variant], **PRESETS[preset], **choices}
+    config = RunConfig(case=case, variant=variant, data_sha256="0" * 64, **chosen)
+    done = config.iterations if non_finite_after is None else non_finite_after
+    folder = RunFolder(out / config.name)
+    iterations = range(done)
+    folder.write_curves([synthetic_point(config, i) for i in iterations if config.is_logged(i)])
+    for iteration in filter(config.is_sampled, iterations):
+        folder.write_samples(iteration, synthetic_samples(config, iteration))
+    number = 1 + CASES.index(case)
+    record = Record(
+        preset=preset,
+        config=config,
+        config_hash=config.config_hash,
+        code_hash=f"{number:064x}"[::-1],
+        data_source=SYNTHETIC,
+        machine=MACHINE,
+        outcome="finished" if non_finite_after is None else "non_finite",
+        message="" if non_finite_after is None else f"after {done} iterations the loss is nan",
+        iterations_done=done,
+        seconds=10.0 * number + 0.25,
+        processor_seconds=15.0 * number + 0.75,
+        iterations_per_second=done / (10.0 * number + 0.25),
+        discriminator_parameters=12345 * number,
+        generator_parameters=1000,
+        discriminator_forward_flops=1_234_567_890 * number,
+        flops_convention="2 x MACs + elementwise",
+        memory=memory,
+    )
+    folder.write_record(record)
+    return record
+
+
 @pytest.fixture
 def write_run(tmp_path: Path) -> WriteRun:
-    """Write one run's folder under tmp_path; keywords change its configuration."""
+    """Write one run's folder under tmp_path."""
+    return functools.partial(make_run, tmp_path)
 
-    def write(
-        case: str,
-        *,
-        preset: str = "quick",
-        variant: str = "as_coded",
-        non_finite_after: int | None = None,
-        memory: MemoryReading | None = None,
-        **choices: Any,
-    ) -> Record:
-        chosen = {**TRAINING[variant], **PRESETS[preset], **choices}
-        config = RunConfig(case=case, variant=variant, data_sha256="0" * 64, **chosen)
-        done = config.iterations if non_finite_after is None else non_finite_after
-        folder = RunFolder(tmp_path / config.name)
-        iterations = range(done)
-        folder.write_curves([synthetic_point(config, i) for i in iterations if config.is_logged(i)])
-        for iteration in filter(config.is_sampled, iterations):
-            folder.write_samples(iteration, synthetic_samples(config, iteration))
-        number = 1 + CASES.index(case)
-        record = Record(
-            preset=preset,
-            config=config,
-            config_hash=config.config_hash,
-            code_hash=f"{number:064x}"[::-1],
-            data_source=SYNTHETIC,
-            machine=MACHINE,
-            outcome="finished" if non_finite_after is None else "non_finite",
-            message="" if non_finite_after is None else f"after {done} iterations the loss is nan",
-            iterations_done=done,
-            seconds=10.0 * number + 0.25,
-            processor_seconds=15.0 * number + 0.75,
-            iterations_per_second=done / (10.0 * number + 0.25),
-            discriminator_parameters=12345 * number,
-            generator_parameters=1000,
-            discriminator_forward_flops=1_234_567_890 * number,
-            flops_convention="2 x MACs + elementwise",
-            memory=memory,
-        )
-        folder.write_record(record)
-        return record
 
-    return write
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """A study of four cases, one unfinished and one missing, with its report; not to be changed."""
+    out = tmp_path_factory.mktemp("study")
+    for case in CASES[:4]:
+        make_run(out, case, iterations=3, log_every=1, sample_every=2)
+    (out / "inception_8-as_coded-seed0").mkdir()
+    before = set(out.iterdir())
+    return Reported(out, write_report(out), set(out.iterdir()) - before)

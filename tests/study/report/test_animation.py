@@ -12,6 +12,8 @@ from gaslayers.study.report.runs import read_study
 from gaslayers.study.report.samples import PIXELS_PER_INCH, draw_samples
 from gaslayers.study.report.sheet import render
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"iterations": 6, "log_every": 1, "sample_every": 2}
 # Half a step between two of the animation's greys, and the rounding.
 GREY_TOLERANCE = 255 / (animation.GREYS - 1) / 2 + 1

@@ -84,7 +84,7 @@ def draw_samples(group: Group, iteration: int) -> Figure:
         grid = read_grid(shown[case], iteration) if case in shown else None
         if grid is None:
             axes.set_facecolor("#eeeeee")
-            why = "no samples yet" if case in shown else group.why_empty(case)
+            why = "no samples" if case in shown else group.why_empty(case)
             axes.text(0.5, 0.5, why, ha="center", va="center", size=TEXT_SIZE, color=FAINT)
         else:
             axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from gaslayers.models import CASES
 
@@ -89,8 +89,8 @@ def _wrap(text: str, size: float, weight: str = "normal") -> list[str]:
     lines = [first]
     for word in words:
         longer = f"{lines[-1]} {word}"
-        width = TextPath((0, 0), longer, prop=font).get_extents().width * _POINT
-        if width <= WIDTH - 2 * _MARGIN:
+        points, _, _ = text_to_path.get_text_width_height_descent(longer, font, ismath=False)
+        if points * _POINT <= WIDTH - 2 * _MARGIN:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -1,0 +1,24 @@
+"""Which memory format a convolution works in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def channels_vary_fastest(x: Tensor) -> bool:
+    """Whether neighbours in memory are channels; told by the strides, so of 1x1 kernels too.
+
+    Both formats of a 1x1 kernel have the same memory, and still a convolution reads its own format
+    out of the strides.
+    """
+    return x.stride(1) < x.stride(3)
+
+
+def convolution_layout(tensors: Iterable[Tensor]) -> torch.memory_format:
+    """What a convolution of these tensors works in: channels last if any of them is."""
+    if any(map(channels_vary_fastest, tensors)):
+        return torch.channels_last
+    return torch.contiguous_format

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from gaslayers import cli
+from gaslayers.models import CASES
+from gaslayers.study.checkpoint import CheckpointError
+from gaslayers.study.config import TRAINING
+from gaslayers.study.data import load_digits
+from gaslayers.study.records import RunFolder
+from gaslayers.study.sweep import ForeignRunError
+
+
+@pytest.fixture
+def invoke(monkeypatch, tmp_path):
+    """Call the command in an empty folder; its default folders land there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")  # usage errors are drawn in a box of this width
+    threads = torch.get_num_threads()
+    yield lambda *arguments: CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def swept(monkeypatch):
+    """What the command hands to the sweep, which does not run."""
+    calls = []
+
+    def sweep(configs, out, digits, fabric, *, preset, on_run):
+        calls.append({"configs": configs, "out": out, "digits": digits, "preset": preset})
+
+    monkeypatch.setattr(cli, "sweep", sweep)
+    monkeypatch.setattr(cli, "write_report", lambda out: [out / "summary.md"])
+    return calls
+
+
+def stop_with(monkeypatch, error):
+    def sweep(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli, "sweep", sweep)
+
+
+def test_study_without_options_runs_the_quick_preset_on_cpu(invoke, swept):
+    answer = invoke("study", "--device", "cpu")
+    assert answer.exit_code == 0
+    (call,) = swept
+    assert (call["preset"], call["out"]) == ("quick", Path("gaslayers-study/quick"))
+    assert [config.case for config in call["configs"]] == list(CASES)
+    assert {(c.variant, c.seed, c.iterations) for c in call["configs"]} == {("as_coded", 0, 120)}
+    assert call["digits"].source == "embedded"
+    assert {config.data_sha256 for config in call["configs"]} == {load_digits().sha256}
+    assert answer.stdout == "wrote gaslayers-study/quick/summary.md\n"
+
+
+def test_study_hands_every_option_on(invoke, swept):
+    answer = invoke(
+        "study",
+        *("--preset", "narrow", "--case", "inception_8", "--case", "original"),
+        *("--variant", "modern", "--seed", "3", "--seed", "4", "--iterations", "7"),
+        *("--batch-size", "5", "--generator-steps", "2", "--optimizer", "rmsprop"),
+        *("--learning-rate", "0.5", "--device", "cpu", "--threads", "1", "--out", "here"),
+    )
+    assert answer.exit_code == 0
+    (call,) = swept
+    assert (call["preset"], call["out"]) == ("narrow", Path("here"))
+    runs = [(config.case, config.seed) for config in call["configs"]]
+    assert runs == [("inception_8", 3), ("original", 3), ("inception_8", 4), ("original", 4)]
+    chosen = {
+        "variant": "modern",
+        "iterations": 7,
+        "batch_size": 5,
+        "generator_steps": 2,
+        "optimizer": "rmsprop",
+        "learning_rate": 0.5,
+        "generator_base_channels": 64,  # the preset's
+        "image_range": TRAINING["modern"]["image_range"],
+    }
+    for config in call["configs"]:
+        assert config.model_dump().items() >= chosen.items()
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(("has_cuda", "preset"), [(False, "quick"), (True, "faithful")])
+def test_study_chooses_preset_by_device(invoke, swept, monkeypatch, has_cuda, preset):
+    fabric = type("Fabric", (), {"device": torch.device("cuda" if has_cuda else "cpu")})()
+    monkeypatch.setattr(cli, "Fabric", lambda **_: fabric)
+    assert invoke("study").exit_code == 0
+    assert swept[0]["preset"] == preset
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [
+        ("--case", "inception", CASES),
+        ("--variant", "coded", ("as_coded", "as_described", "modern")),
+        ("--preset", "slow", ("quick", "narrow", "faithful")),
+        ("--optimizer", "sgd", ("rmsprop_tf", "rmsprop", "adam")),
+        ("--device", "tpu", ("auto", "cpu", "cuda", "mps")),
+    ],
+)
+def test_study_names_the_choices_where_there_is_no_such(invoke, swept, option, value, choices):
+    answer = invoke("study", option, value)
+    assert answer.exit_code == 2
+    assert not swept
+    message = " ".join(re.sub(r"[│\n]", " ", answer.stderr).split())
+    assert f"'{option}'" in message
+    assert f"'{value}' is not one of" in message
+    assert all(f"'{choice}'" in message for choice in choices)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "fault"),
+    [
+        ("--iterations", "0", "should be greater than or equal to 1, got 0"),
+        ("--batch-size", "1", "should be greater than or equal to 2, got 1"),
+        ("--generator-steps", "0", "should be greater than or equal to 1, got 0"),
+        ("--learning-rate", "0", "should be greater than 0, got 0.0"),
+        ("--learning-rate", "nan", "should be greater than 0, got nan"),
+        ("--seed", "-1", "should be greater than or equal to 0, got -1"),
+        ("--threads", "0", "0 is not in the range x>=1"),
+    ],
+)
+def test_study_names_the_option_whose_value_cannot_be(invoke, swept, option, value, fault):
+    answer = invoke("study", option, value)
+    assert answer.exit_code == 2
+    assert not swept
+    assert option in answer.stderr
+    assert fault in answer.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_study_says_that_there_is_no_such_device(invoke, swept):
+    answer = invoke("study", "--device", "cuda")
+    assert answer.exit_code == 2
+    assert "--device: this machine has no cuda device" in answer.stderr
+
+
+def assert_one_line(answer, match):
+    assert answer.exit_code == 1
+    assert answer.stdout == ""
+    assert answer.stderr.count("\n") == 1
+    assert re.match(match, answer.stderr)
+
+
+def test_study_says_in_one_line_that_the_data_is_not_there(invoke, swept, tmp_path):
+    answer = invoke("study", "--data", str(tmp_path / "nowhere"))
+    assert_one_line(answer, r"gaslayers study: load_digits: `.*nowhere/MNIST/raw/train-images-idx3")
+    assert "the embedded digits serve every preset" in answer.stderr
+    assert not swept
+
+
+def test_study_says_in_one_line_that_the_folder_cannot_be_written(invoke, tmp_path):
+    (tmp_path / "file").touch()
+    answer = invoke("study", "--out", str(tmp_path / "file"), "--case", "inception_8")
+    assert_one_line(answer, "gaslayers study: .*Not a directory: .*file/inception_8-as_coded-seed0")
+
+
+@pytest.mark.parametrize(
+    "error", [ForeignRunError("in the way\n  twice"), CheckpointError("in the way\n  twice")]
+)
+def test_study_says_in_one_line_what_is_in_the_way(invoke, monkeypatch, error):
+    stop_with(monkeypatch, error)
+    assert_one_line(invoke("study"), "gaslayers study: in the way twice$")
+
+
+def test_interrupted_study_says_that_it_goes_on(invoke, monkeypatch):
+    stop_with(monkeypatch, KeyboardInterrupt())
+    answer = invoke("study")
+    assert answer.exit_code == 130
+    assert answer.stdout == "Stopped. The same command goes on from the last checkpoint.\n"
+    assert answer.stderr == ""
+
+
+def test_fault_of_the_program_is_not_hidden(invoke, monkeypatch):
+    stop_with(monkeypatch, ZeroDivisionError("a fault"))
+    with pytest.raises(ZeroDivisionError, match="a fault"):
+        invoke("study")
+
+
+def test_report_lists_what_it_wrote(invoke, monkeypatch):
+    asked = []
+
+    def write_report(out):
+        asked.append(out)
+        return [out / "a.png", out / "summary.md"]
+
+    monkeypatch.setattr(cli, "write_report", write_report)
+    answer = invoke("report", "some/folder")
+    assert answer.exit_code == 0
+    assert asked == [Path("some/folder")]
+    assert answer.stdout == "wrote some/folder/a.png\nwrote some/folder/summary.md\n"
+
+
+def test_report_says_in_one_line_that_no_run_is_finished(invoke, tmp_path):
+    answer = invoke("report", str(tmp_path))
+    assert_one_line(answer, "gaslayers report: write_report: .* must hold a finished run")
+
+
+def test_help_names_both_commands(invoke):
+    answer = invoke("--help")
+    assert answer.exit_code == 0
+    assert "study" in answer.stdout
+    assert "report" in answer.stdout
+
+
+SMALL = ("--case", "inception_8", "--iterations", "3", "--batch-size", "4", "--threads", "1")
+
+
+@pytest.mark.slow
+def test_study_trains_draws_and_is_not_done_twice(invoke, tmp_path):
+    first = invoke("study", *SMALL, "--out", "study")
+    assert first.exit_code == 0
+    lines = first.stdout.splitlines()
+    name = "inception_8-as_coded-seed0"
+    assert re.fullmatch(rf"{name} 1/3  L_D \S+  L_G \S+  \d+ s left", lines[0])
+    assert re.fullmatch(rf"{name} 3/3  L_D \S+  L_G \S+  0 s left", lines[1])
+    assert all(line.startswith("wrote study/") for line in lines[2:])
+    written = {line.removeprefix("wrote ") for line in lines[2:]}
+    assert {"study/summary.md", "study/summary.html", "study/samples.png"} <= written
+    assert all((tmp_path / path).stat().st_size > 0 for path in written)
+
+    record = RunFolder(tmp_path / "study" / name).record_path
+    before = record.read_bytes(), record.stat().st_mtime_ns
+    second = invoke("study", *SMALL, "--out", "study")
+    assert second.stdout.splitlines() == lines[2:]
+    assert (record.read_bytes(), record.stat().st_mtime_ns) == before
+
+    (tmp_path / "study" / "summary.md").unlink()
+    third = invoke("report", "study")
+    assert third.stdout.splitlines() == lines[2:]
+    assert (tmp_path / "study" / "summary.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_study_ends_quietly_at_control_c(tmp_path):
+    # Imported, not by the name of the script, which an environment may not have on its path.
+    command = [sys.executable, "-u", "-c", "from gaslayers.cli import app; app()", "study"]
+    options = ["--case", "inception_8", "--iterations", "5000", "--threads", "1", "--out", "study"]
+    with subprocess.Popen(
+        [*command, *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline().startswith("inception_8-as_coded-seed0 1/5000")
+        os.kill(process.pid, signal.SIGINT)
+        output, errors = process.communicate()
+    assert process.returncode == 130
+    assert output.endswith("Stopped. The same command goes on from the last checkpoint.\n")
+    assert errors == ""
