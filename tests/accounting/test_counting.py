@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -154,12 +155,21 @@ def test_count_of_attention_in_evaluation_is_that_of_its_parts() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     macs = 2 * 5 * (4 * 8 * 8 + 2 * 8 * 16) + 2 * 2 * 5 * 5 * 8
     assert count(layer, torch.zeros(2, 5, 8)).macs == macs
-    attention = layer.self_attn
+    x, options = torch.zeros(2, 5, 8), {"need_weights": False}
     with torch.no_grad():
-        assert count(layer.eval(), torch.zeros(2, 5, 8)).macs == macs
-        kwargs = {"need_weights": False}
-        report = count(attention, (torch.zeros(2, 5, 8),) * 3, kwargs=kwargs)
-    assert report.macs == 2 * 5 * 4 * 8 * 8 + 2 * 2 * 5 * 5 * 8
+        assert count(layer.eval(), x).macs == macs
+        attention = count(layer.self_attn, (x, x, x), kwargs=options)
+    assert attention.macs == 2 * 5 * 4 * 8 * 8 + 2 * 2 * 5 * 5 * 8
+    frozen = layer.self_attn.requires_grad_(False)
+    assert count(frozen, (x, x, x), kwargs=options) == dataclasses.replace(attention, trainable=0)
+
+
+@pytest.mark.parametrize("grad_mode", [False, True])
+def test_count_runs_in_the_grad_mode_around_it(make, grad_mode) -> None:
+    modes: list[bool] = []
+    with torch.set_grad_enabled(grad_mode):
+        count(make(lambda _, x: modes.append(torch.is_grad_enabled()) or x), torch.zeros(X))
+    assert modes == [grad_mode, grad_mode]  # one run for each engine
 
 
 def test_count_includes_a_branch_that_no_output_depends_on(make) -> None:
@@ -229,6 +239,15 @@ def test_count_of_a_compiled_module_is_that_of_the_module(place) -> None:
 def test_count_of_wrappers_is_that_of_the_wrapped() -> None:
     network = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU())
     assert count(nn.DataParallel(network), torch.zeros(X)) == count(network, torch.zeros(X))
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_count_of_a_spectral_norm_includes_its_products(norm) -> None:
+    # One power iteration, two products with the weight, and the norm by a third; one dot product.
+    report = count(norm(nn.Conv2d(4, 6, 3)), torch.zeros(X))
+    assert report.macs == 2 * 4 * 6 * 6 * 4 * 9 + 3 * 6 * 36 + 6
+    assert report.by_module[""].fixed_macs == 3 * 6 * 36 + 6
 
 
 class Doubled(torch.autograd.Function):

@@ -49,6 +49,20 @@ def test_einsum_of_three_follows_the_path_that_torch_takes(make, monkeypatch, st
     assert report.macs == (from_right if has_path else from_left)
 
 
-def test_einsum_macs_follow_a_path() -> None:
-    shapes = [(8, 9), (9, 7), (7, 1)]
-    assert einsum_macs("ij,jk,kl->il", shapes, [1, 2, 0, 1]) == 9 * 7 + 8 * 9
+CHAIN = [(2, 3), (3, 4), (4, 5), (5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("path", "macs"),
+    [
+        ([0, 1, 0, 1, 0, 1], 2 * 3 * 4 + 4 * 5 * 6 + 2 * 4 * 6),  # a result goes to the end
+        ([2, 3, 1, 2, 0, 1], 4 * 5 * 6 + 3 * 4 * 6 + 2 * 3 * 6),
+        ([0, 3, 0, 1, 0, 1], 0 + 3 * 4 * 5 + 2 * 3 * 5 * 6),
+    ],
+)
+def test_einsum_macs_follow_a_path(make, path, macs) -> None:
+    equation = "ij,jk,kl,lm->im"
+    assert einsum_macs(equation, CHAIN, path) == macs
+    # What `torch.einsum` calls once it has a path from opt_einsum, which need not be installed.
+    module = make(lambda _, *x: torch._VF.einsum(equation, x, path=path))
+    assert count(module, tuple(map(torch.zeros, CHAIN))).macs == macs

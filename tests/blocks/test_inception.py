@@ -88,19 +88,19 @@ def test_the_larger_kernel_reads_the_one_by_one_with_a_bottleneck() -> None:
     torch.testing.assert_close(block(x), torch.cat(expected, dim=1), **TOLERANCE)
 
 
-def test_stride_is_taken_by_the_last_convolution_of_each_branch() -> None:
-    block = InceptionBlock(3, 6, kernel_sizes=(1, 3, 5), stride=2)
-    strides = {
-        name: module.stride
+def test_last_convolutions_take_the_stride_and_larger_kernels_the_dilation() -> None:
+    block = InceptionBlock(3, 6, kernel_sizes=(1, 3, 4), stride=2, dilation=3)
+    geometry = {
+        name: (module.kernel_size[0], module.stride[0], module.dilation[0])
         for name, module in block.named_modules()
         if isinstance(module, nn.Conv2d)
     }
-    assert strides == {
-        "branches.0.conv.conv": (2, 2),
-        "branches.1.reduce.conv": (1, 1),
-        "branches.1.conv.conv": (2, 2),
-        "branches.2.reduce.conv": (1, 1),
-        "branches.2.conv.conv": (2, 2),
+    assert geometry == {
+        "branches.0.conv.conv": (1, 2, 1),
+        "branches.1.reduce.conv": (1, 1, 1),
+        "branches.1.conv.conv": (3, 2, 3),
+        "branches.2.reduce.conv": (1, 1, 1),
+        "branches.2.conv.conv": (4, 2, 3),
     }
 
 

@@ -35,10 +35,10 @@ def read_losses(game, iterations, read_at):
 
 def test_depthwise_inception_saturates(make_original_game):
     game = make_original_game("depthwise_inception")
-    losses = read_losses(game, iterations=60, read_at=range(20, 60, 5))
+    losses = read_losses(game, iterations=45, read_at=range(20, 45, 5))
     # The sigmoid says the same to every generated image, and nothing moves any more.
     target = 0.0 if losses[0][1] < BATCH / 4 else BATCH / 2
-    assert [abs(generator_loss - target) < SATURATED for _, generator_loss in losses] == 8 * [True]
+    assert [abs(generator_loss - target) < SATURATED for _, generator_loss in losses] == 5 * [True]
 
 
 @pytest.mark.parametrize("case", ["inception_8", "depthwise_inception_dense"])
@@ -48,9 +48,3 @@ def test_small_discriminator_stays_undecided(make_original_game, case):
     for discriminator_loss, generator_loss in losses:
         assert abs(discriminator_loss - 8) < UNDECIDED
         assert abs(generator_loss - 4) < UNDECIDED
-
-
-def test_original_discriminator_does_not_stay_undecided(make_original_game):
-    # What the signatures above are to be told from.
-    losses = read_losses(make_original_game("original"), iterations=101, read_at=(100,))
-    assert losses[0][0] < 8 - UNDECIDED

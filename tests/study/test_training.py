@@ -12,6 +12,8 @@ from gaslayers.study.training import Game, NonFiniteLossError
 
 # One float32 loss from two orders of summation.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
+# The same through batch norms, in another memory layout.
+LAYOUT_TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 
 
 def state(module):
@@ -128,21 +130,26 @@ def test_losses_of_known_scores_are_those_of_the_source(game):
 
 
 def test_losses_of_a_batch_are_those_by_hand(game):
+    with torch.no_grad():  # so that no two images have the same score
+        for weight in game.discriminator.parameters():
+            weight.mul_(10)
     generator, discriminator = copy.deepcopy((game.generator, game.discriminator))
     on_discriminator, on_generator = watch(game.discriminator_loss), watch(game.generator_loss)
     game.discriminator_step(3)
     real = game.batches.digits.images[12:16].unsqueeze(1) / 255
     with torch.no_grad():
         fake = generator(noise(game.config, 3 * 3))
-        expected = ((discriminator(real) - 1) ** 2).sum() / 2 + (discriminator(fake) ** 2).sum() / 2
-    assert_close(on_discriminator[0][-1], expected, **TOLERANCE)
+        real_scores, fake_scores = discriminator(real), discriminator(fake)
+    expected = ((real_scores - 1) ** 2).sum() / 2 + (fake_scores**2).sum() / 2
+    assert real_scores.std() > 0.01
+    assert fake_scores.std() > 0.01
+    assert_close(on_discriminator[0], (real_scores, fake_scores, expected), **TOLERANCE)
 
     generator, discriminator = copy.deepcopy((game.generator, game.discriminator))
     game.generator_step(3, 1)
     with torch.no_grad():
-        fake = generator(noise(game.config, 3 * 3 + 2))
-        expected = ((discriminator(fake) - 1) ** 2).sum() / 2
-    assert_close(on_generator[0][-1], expected, **TOLERANCE)
+        fake_scores = discriminator(generator(noise(game.config, 3 * 3 + 2)))
+    assert_close(on_generator[0], (fake_scores, ((fake_scores - 1) ** 2).sum() / 2), **TOLERANCE)
 
 
 def test_mean_reduction_divides_by_the_batch(make_game):
@@ -248,7 +255,7 @@ def test_evaluate_reads_what_training_would_see(make_game, case):
         "fake_logit_mean": fake.mean().item(),
         "fake_logit_std": fake.std().item(),
     }
-    assert_close(point.model_dump(), expected, **TOLERANCE)
+    assert_close(point.model_dump(), expected, **LAYOUT_TOLERANCE)
 
 
 def test_sample_shows_the_same_noise_every_time(game):
@@ -292,5 +299,5 @@ def test_memory_efficient_game_plays_the_same(make_config, digits, fabric):
     lean, plain = (Game(config, digits, fabric, memory_efficient=flag) for flag in (True, False))
     for game in (lean, plain):
         game.iterate(0)
-    assert_close(state(lean.generator), state(plain.generator), **TOLERANCE)
-    assert_close(state(lean.discriminator), state(plain.discriminator), **TOLERANCE)
+    assert_close(state(lean.generator), state(plain.generator), **LAYOUT_TOLERANCE)
+    assert_close(state(lean.discriminator), state(plain.discriminator), **LAYOUT_TOLERANCE)

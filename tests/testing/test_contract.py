@@ -166,7 +166,7 @@ class BatchStatisticsInEvalMode(Sound):
 
 class ForgetsStateOnLoading(Sound):
     def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
-        state_dict[f"{prefix}conv.bias"] = torch.zeros(3)
+        state_dict[f"{prefix}conv.bias"] = self.conv.bias.detach()
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 

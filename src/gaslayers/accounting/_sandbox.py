@@ -140,7 +140,9 @@ def isolated(call: Call) -> Iterator[None]:
         if tensor.device.type != "cpu":
             devices.setdefault(tensor.device.type, set()).add(tensor.device.index or 0)
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(mode=False))
+        if torch.is_inference_mode_enabled():  # leaving it turns gradients on: not without need
+            stack.enter_context(torch.inference_mode(mode=False))
+            stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=[]))
         for kind, indices in devices.items():
             fork = torch.random.fork_rng(devices=sorted(indices), device_type=kind)

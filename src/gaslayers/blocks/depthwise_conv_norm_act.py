@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import (
@@ -17,7 +16,8 @@ from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import output_size
 from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.separable_row import Row, modules_of
+from gaslayers.lean.separable_row import Row, reason_against_lean
+from gaslayers.lean.separable_unit import take_apart
 
 
 class DepthwiseConvNormAct(Block):
@@ -139,11 +139,6 @@ class DepthwiseConvNormAct(Block):
             memory_efficient=bool(memory_efficient),
         )
 
-    @property
-    def units(self) -> tuple[ConvNormAct, ConvNormAct]:
-        """The two convolutions with what follows them."""
-        return self.depthwise, self.pointwise
-
     def _forward_plain(self, x: Tensor) -> Tensor:
         # N x in_channels x ceil(H / stride) x ceil(W / stride)
         x = self.depthwise(x)
@@ -152,8 +147,14 @@ class DepthwiseConvNormAct(Block):
 
     @property
     def _row(self) -> Row:
-        units = self.units
-        return Row(units, self._forward_plain, modules_of((), units), self.memory_efficient)
+        """The units, with what a chain of them needs to know."""
+        units = [take_apart(self.depthwise), take_apart(self.pointwise)]
+        return Row(
+            units,
+            run_plain=self._forward_plain,
+            reason=reason_against_lean((), units, self.memory_efficient),
+            recompute=self.memory_efficient == "recompute",
+        )
 
     @property
     def execution(self) -> Execution:
@@ -163,7 +164,7 @@ class DepthwiseConvNormAct(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        return self._forward_plain(x) if torch.compiler.is_compiling() else self._row.run(x)
+        return self._row.run(x)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample: ``H' W' in_channels (k^2 + out_channels)``.

@@ -23,22 +23,21 @@ from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.separable_row import Row, modules_of, side_by_side
+from gaslayers.lean.separable_row import Row, reason_against_lean, side_by_side
+from gaslayers.lean.separable_unit import Unit, take_apart
 
 
-def _units_of(branch: nn.Sequential) -> tuple[list[ConvNormAct], str | None]:
+def _units_of(branch: nn.Module) -> tuple[list[Unit], str | None]:
     """The units of a branch in a row, and what speaks against taking them apart."""
-    units: list[ConvNormAct] = []
-    for part in branch:
+    units: list[Unit] = []
+    for part in branch.children():
         # A subclass may compute something else.
         if type(part) is ConvNormAct:
-            units.append(part)
-        elif type(part) is DepthwiseConvNormAct:
-            units += part.units
+            units.append(take_apart(part))
+        elif type(part) is DepthwiseConvNormAct and part.memory_efficient:
+            units += map(take_apart, (part.depthwise, part.pointwise))
         else:
-            return units, f"{type(part).__name__} is no DepthwiseConvNormAct"
-        if not part.memory_efficient:
-            return units, "memory_efficient=False"
+            return [], f"the branch's {type(part).__name__} is not to be taken apart"
     return units, None
 
 
@@ -213,19 +212,20 @@ class DepthwiseInceptionBlock(Block):
     @property
     def _rows(self) -> list[Row]:
         """The branches, each with what a chain of its units needs to know."""
-        units = [_units_of(branch) for branch in self.branches]
-        first_parameters = [p for row, _ in units if row for p in row[0].conv.parameters()]
+        found = [_units_of(branch) for branch in self.branches]
+        units = [unit for row, _ in found for unit in row]
+        containers = [module for branch in self.branches for module in (branch, *branch.children())]
+        reason = reason_against_lean(containers, units, self.memory_efficient)
         return [
             Row(
                 row,
                 run_plain=branch,
-                replaced=modules_of([branch, *branch], row),
-                memory_efficient=self.memory_efficient,
-                is_branch=len(self.branches) > 1,
-                input_is_kept=any(parameter.requires_grad for parameter in first_parameters),
-                reason=reason,
+                reason=reason or foreign,
+                recompute=self.memory_efficient == "recompute",
+                is_branch=len(found) > 1,
+                input_is_kept=any(others[0].is_trained for others, _ in found if others),
             )
-            for branch, (row, reason) in zip(self.branches, units, strict=True)
+            for branch, (row, foreign) in zip(self.branches, found, strict=True)
         ]
 
     @property
@@ -236,10 +236,8 @@ class DepthwiseInceptionBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        compiling = torch.compiler.is_compiling()
-        runs = self.branches if compiling else [row.run for row in self._rows]
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
-        return torch.cat([run(x) for run in runs], dim=1)
+        return torch.cat([row.run(x) for row in self._rows], dim=1)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample, the sum over branches.

@@ -21,8 +21,9 @@ from gaslayers.blocks._channels import resolve_branch_channels
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.inception_plan import Composition
-from gaslayers.lean.separable_row import Row, modules_of, side_by_side
+from gaslayers.lean.inception_plan import Composition, plan_composition
+from gaslayers.lean.separable_row import Row, reason_against_lean, side_by_side
+from gaslayers.lean.separable_unit import take_apart
 
 
 class InceptionBlock(Block):
@@ -178,62 +179,45 @@ class InceptionBlock(Block):
         branch.add_module("conv", self._unit(channels, width, kernel_size, self.stride))
         return branch
 
-    @property
-    def _units(self) -> list[list[ConvNormAct]]:
-        return [list(branch) for branch in self.branches]  # type: ignore[arg-type]
-
-    @property
-    def _composition(self) -> Composition:
-        """The branches, with what composing their kernels needs to know."""
-        units = self._units
-        replaced = [
-            module
-            for branch, row in zip(self.branches, units, strict=True)
-            for module in modules_of([branch, *branch], row)
-        ]
-        return Composition(units, replaced, self.memory_efficient)
-
-    @property
-    def _rows(self) -> list[Row]:
-        """The branches, each with what a chain of its units needs to know."""
-        units = self._units
-        first_parameters = [p for row in units for p in row[0].conv.parameters()]
-        return [
+    def _plan(self) -> tuple[Composition | None, list[Row]]:
+        """Which branches run as one, and how each of them would run alone."""
+        units = [[take_apart(unit) for unit in branch.children()] for branch in self.branches]
+        every = [unit for row in units for unit in row]
+        reason = reason_against_lean(self.branches, every, self.memory_efficient)
+        rows = [
             Row(
                 row,
                 run_plain=branch,
-                replaced=modules_of([branch, *branch], row),
-                memory_efficient=self.memory_efficient,
+                reason=reason,
+                recompute=self.memory_efficient == "recompute",
                 is_branch=len(units) > 1,
-                input_is_kept=any(parameter.requires_grad for parameter in first_parameters),
+                input_is_kept=any(row[0].is_trained for row in units),
             )
             for branch, row in zip(self.branches, units, strict=True)
         ]
+        return None if reason else plan_composition(units), rows
 
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        composition = self._composition
-        choice = None if composition.reason_against() else composition.choose()
-        if choice is None or not choice.pays:
-            return side_by_side(row.execution for row in self._rows)
+        composition, rows = self._plan()
+        if composition is None:
+            return side_by_side(row.execution for row in rows)
+        choice = composition.choice
         alone = [
             row.execution
-            for row, composed in zip(self._rows, choice.composed, strict=True)
+            for row, composed in zip(rows, choice.composed, strict=True)
             if not (composed or choice.joined)
         ]
-        return side_by_side([composition.execution(choice), *alone])
+        return side_by_side([composition.execution, *alone])
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        compiling = torch.compiler.is_compiling()
-        runs = list(self.branches) if compiling else [row.run for row in self._rows]
-        composition = self._composition
-        if composition.reason_against() is None:
-            choice = composition.choose()
-            if choice.pays and composition.suits(x, choice):
-                return composition.run(x, choice, runs)
+        composition, rows = self._plan()
+        runs = [row.run for row in rows]
+        if composition is not None and composition.suits(x):
+            return composition.run(x, runs)
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
         return torch.cat([run(x) for run in runs], dim=1)
 

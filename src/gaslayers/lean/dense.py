@@ -69,8 +69,10 @@ class Layer:
             new = new[:, :start]
             if through is not None:
                 total = through if total is None else total + through
-        if self.front.is_identity or total is None:
-            return grad if total is None else total
+        if total is None:
+            return grad
+        if self.front.is_identity:
+            return total
         grad_read = self.front.backward(total, activated, read, slots, moments, wants_x=wants_read)
         return grad if grad_read is None else grad + grad_read
 

@@ -8,19 +8,18 @@ the k x k convolution makes of an image of it, a map that all samples share.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.frozen_convolution import FrozenConvolution
+from gaslayers.lean.separable_unit import Unit
 
 
-@dataclasses.dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """How a convolution walks over its input.
 
     Args:
@@ -46,14 +45,13 @@ class Geometry:
         return cells if rest == 0 else None
 
 
-def geometry_of(unit: Any) -> Geometry:
+def geometry_of(unit: Unit) -> Geometry:
     """The geometry of a unit's convolution."""
     conv = unit.conv
     return Geometry(conv.stride, conv.padding, conv.dilation, unit.extra_padding)
 
 
-@dataclasses.dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """A convolution as tensors.
 
     Args:
@@ -76,17 +74,18 @@ class Kernel:
         return Kernel(F.pad(self.weight, around), self.bias, border)
 
 
-def compose(reduce: Any, conv: Any) -> Kernel:
+def compose(
+    reduce: Tensor, reduce_bias: Tensor | None, weight: Tensor, bias: Tensor | None
+) -> Kernel:
     """A 1x1 convolution and the one behind it as one."""
-    # The other way round the 1x1 convolution runs on the kernel, whose own input channels it takes
-    # for features; its bias makes one channel more.
-    made = reduce.weight.transpose(0, 1)
-    if reduce.bias is not None:
-        made = torch.cat([made, reduce.bias[None, :, None, None]])
-    made = F.conv2d(conv.weight, made)
-    channels = reduce.weight.shape[1]
-    border = None if reduce.bias is None else made[:, channels:]
-    return Kernel(made[:, :channels], conv.bias, border)
+    # The other way round the 1x1 convolution runs on the kernel, whose input channels it takes for
+    # features; its bias makes one channel more.
+    made = reduce.transpose(0, 1)
+    if reduce_bias is not None:
+        made = torch.cat([made, reduce_bias[None, :, None, None]])
+    made = F.conv2d(weight, made)
+    channels = reduce.shape[1]
+    return Kernel(made[:, :channels], bias, None if reduce_bias is None else made[:, channels:])
 
 
 def join(kernels: Sequence[Kernel]) -> Kernel:

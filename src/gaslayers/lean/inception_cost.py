@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from gaslayers.lean.roofline import traffic
 
@@ -27,8 +28,7 @@ _CONVOLUTIONS = 3
 _KERNEL_PASSES = 12
 
 
-@dataclasses.dataclass(frozen=True)
-class BranchShape:
+class BranchShape(NamedTuple):
     """What a branch's cost depends on.
 
     Args:
@@ -46,8 +46,7 @@ class BranchShape:
     joins: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """How a block runs, from so many pixels of output on.
 
     Args:
@@ -150,10 +149,10 @@ def choose(shapes: tuple[BranchShape, ...], *, in_channels: int, stride: int) ->
     )
     out_channels = sum(shape.out_channels for shape in shapes)
     concatenation = _Time(traffic(_CONCATENATION * out_channels) if len(shapes) > 1 else 0.0)
-    plain = sum(units, concatenation)
+    plain = sum(units, start=concatenation)
     chosen = sum(
         (one if yes else two for yes, one, two in zip(is_composed, composed, units, strict=True)),
-        concatenation,
+        start=concatenation,
     )
     is_joined = False
     if len(shapes) > 1 and all(shape.joins for shape in shapes):
@@ -161,10 +160,10 @@ def choose(shapes: tuple[BranchShape, ...], *, in_channels: int, stride: int) ->
         is_joined = joined.pixel < chosen.pixel
         chosen = joined if is_joined else chosen
     gain = plain.pixel - chosen.pixel
+    if is_joined:
+        is_composed = tuple(shape.inner_channels is not None for shape in shapes)
     return Choice(
-        composed=tuple(is_joined and shape.inner_channels is not None for shape in shapes)
-        if is_joined
-        else is_composed,
+        composed=is_composed,
         joined=is_joined,
         min_pixels=chosen.fixed / gain if gain > 0 else math.inf,
         time=chosen.pixel / plain.pixel,

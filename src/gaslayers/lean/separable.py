@@ -3,7 +3,7 @@
 Autograd keeps, of each unit, the convolution's input and the norm's and the activation's: of a
 depthwise separable convolution with ReLU and batch norm twice, seven maps of the input's size when
 it widens four times. Elementwise layers are cheap to run again, from the statistics of the first
-time, and so are 1x1 convolutions; `gaslayers.lean.separable_cost` says which maps are kept.
+time, and so are 1x1 convolutions; `gaslayers.lean.separable_choice` says which maps are kept.
 """
 
 from __future__ import annotations
@@ -14,14 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaslayers.lean.separable_step import (
-    TENSOR_COUNT,
-    TRAINABLE_COUNT,
-    Step,
-    Tensors,
-    Unit,
-    read_step,
-)
+from gaslayers.lean.separable_step import TENSOR_COUNT, TRAINABLE_COUNT, Step, Tensors
+from gaslayers.lean.separable_unit import Unit, read_step
 
 
 def _by_step(values: Sequence[Any]) -> list[Any]:
@@ -60,7 +54,7 @@ class _Recalled:
         if found is None:
             before = index - 1
             found = self._steps[before].finish_again(
-                self.map_of(before), self._own[before], *self._statistics[before]
+                self.map_of(before), self._own[before], self._statistics[before]
             )
             self._inputs[index] = found
         return found
@@ -108,7 +102,8 @@ class UnitChain(torch.autograd.Function):
         wants_x, *wants = ctx.needs_input_grad[2:]
         count = len(steps) * TENSOR_COUNT
         tensors, rest = rest[:count], rest[count:]
-        if torch.is_grad_enabled():
+        # A batch of gradients, as for a Jacobian, is what the kernels called here cannot take.
+        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad):
             return None, None, *_differentiate(steps, grad, [x, *tensors], [wants_x, *wants])
         statistics = [rest[i + 1 : i + 3] for i in range(0, len(rest), 3)]
         own, wanted = _by_step(tensors), _by_step(wants)
@@ -140,18 +135,16 @@ def _backward_step(
     mask = [wants_input, *wanted[:2]]
     norm_mask = [any(mask), *wanted[2:TRAINABLE_COUNT]]
     found: list[Tensor | None] = [None] * TRAINABLE_COUNT
-    is_own = (
-        index + 1 < recalled.step_count
-    )  # the first one is autograd's, and not to be written to
+    # The output's gradient is autograd's, not to be written to.
+    is_own = index + 1 < recalled.step_count
     if grad is None or not any(norm_mask):
         return None, found
     if step.activates_last:
         output = recalled.input_of(index + 1)
         grad = step.backward_activation(grad, output, in_place=is_own)
     if step.norm is not None:
-        grad, *found[2:] = step.backward_norm(
-            grad, recalled.map_of(index), own, *statistics, norm_mask
-        )
+        made = recalled.map_of(index)
+        grad, *found[2:] = step.backward_norm(grad, made, own, statistics, norm_mask)
     if grad is None or not any(mask):
         return None, found
     if step.activates_first:
@@ -163,20 +156,22 @@ def _backward_step(
 
 
 def _differentiate(
-    steps: Sequence[Step], grad: Tensor, inputs: Sequence[Tensor | None], wants: Sequence[bool]
+    steps: Sequence[Step], grad: Tensor, inputs: Tensors, wants: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients as functions that can be differentiated again: the units run once more."""
-    # A view stands for each input, lest the gradient of one comes through another one that is a
-    # function of it.
-    views = [
-        value.view_as(value) if value is not None and wanted else value
-        for value, wanted in zip(inputs, wants, strict=True)
-    ]
-    x, *tensors = views
-    for step, own in zip(steps, _by_step(tensors), strict=True):
-        x = step.run(x, own)
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # A view stands for each input, lest the gradient of one comes through another one that is
+        # a function of it.
+        views = [
+            value.view_as(value) if value is not None and wanted else value
+            for value, wanted in zip(inputs, wants, strict=True)
+        ]
+        x, *tensors = views
+        for step, own in zip(steps, _by_step(tensors), strict=True):
+            x = step.run(x, own)
     wanted_views = [view for view, wanted in zip(views, wants, strict=True) if wanted]
-    found = iter(torch.autograd.grad(x, wanted_views, grad, create_graph=True))
+    found = iter(torch.autograd.grad(x, wanted_views, grad, create_graph=create_graph))
     return [next(found) if wanted else None for wanted in wants]
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,54 +12,46 @@ from torch import Tensor, nn
 from gaslayers.lean.execution import Execution, plain, reason_for_plain
 from gaslayers.lean.layout import channels_vary_fastest
 from gaslayers.lean.separable import run_units
-from gaslayers.lean.separable_cost import ALLOWANCE, Choice, choose_start, shape_of
-from gaslayers.lean.separable_step import reason_against_step, tensors_of
+from gaslayers.lean.separable_choice import ALLOWANCE, Choice, choose_start
+from gaslayers.lean.separable_cost import shape_of
+from gaslayers.lean.separable_unit import Unit, reason_against_step
 
 _DTYPES = (torch.float32, torch.float64)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Row:
     """Units that a block runs one after another.
 
     Args:
-        units: The units, each a `gaslayers.lean.separable_step.Unit`.
+        units: The units in order.
         run_plain: Their plain composition.
-        replaced: All modules that a chain does not call: the units, their parts and whatever
-            contains them within the block.
-        memory_efficient: The block's own word; ``"recompute"``: the fewest values at any price.
+        reason: What the block has against any lean path; None: nothing.
+        recompute: Whether the fewest values are kept at any price.
         is_branch: Whether the output is concatenated with others.
         input_is_kept: Whether something else keeps the input in any case.
-        reason: What the block has against a chain; None: nothing.
     """
 
-    units: Sequence[Any]
+    units: Sequence[Unit]
     run_plain: Callable[[Tensor], Tensor]
-    replaced: Sequence[nn.Module]
-    memory_efficient: bool | str
+    reason: str | None
+    recompute: bool = False
     is_branch: bool = False
     input_is_kept: bool = False
-    reason: str | None = None
 
-    def reason_for_plain(self) -> str | None:
-        """What speaks against a chain whatever its cost and the input; None: nothing."""
-        reason = self.reason or reason_for_plain(
-            self.replaced, memory_efficient=bool(self.memory_efficient)
-        )
-        if reason is not None:
-            return reason
+    def _reason_against(self) -> str | None:
+        if self.reason is not None:
+            return self.reason
         if torch.compiler.is_compiling():
             return "the compiler plans the memory of what it compiles"
-        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            return "the tracer does not look into autograd functions"
         for unit in self.units:
             reason = reason_against_step(unit)
             if reason is not None:
                 return reason
-        return reason_against_precision(self.units[0].conv.weight)
+        return None
 
     def _choose(self, x: Tensor | None = None) -> tuple[int, Choice] | None:
-        weights = [unit.conv.weight for unit in self.units]
+        weights = [unit.weight for unit in self.units if unit.weight is not None]
         tensors = weights if x is None else [x, *weights]
         return choose_start(
             tuple(shape_of(unit) for unit in self.units),
@@ -69,13 +59,13 @@ class Row:
             and weights[0].device.type == "cpu"
             and any(map(channels_vary_fastest, tensors)),
             input_is_kept=self.input_is_kept,
-            allowance=math.inf if self.memory_efficient == "recompute" else ALLOWANCE,
+            allowance=math.inf if self.recompute else ALLOWANCE,
         )
 
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = self.reason_for_plain()
+        reason = self._reason_against()
         chosen = None if reason else self._choose()
         if chosen is None:
             return _units_on_their_own(self.units, reason or "a chain would not keep less")
@@ -88,19 +78,19 @@ class Row:
 
     def run(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W'), by the chain where there is one."""
-        if not torch.is_grad_enabled() or self.reason_for_plain() or not self._suits(x):
+        if not torch.is_grad_enabled() or self._reason_against() or not self._suits(x):
             return self.run_plain(x)
         chosen = self._choose(x)
         if chosen is None:
             return self.run_plain(x)
         start, choice = chosen
         for unit in self.units[:start]:
-            x = unit(x)
+            x = unit.module(x)
         return run_units(self.units[start:], x, choice.keep)
 
     def _suits(self, x: Tensor) -> bool:
         """Whether the chain takes this input; else it is PyTorch's to handle or to refuse."""
-        tensors = [x, *(t for unit in self.units for t in tensors_of(unit) if t is not None)]
+        tensors = [x, *(t for unit in self.units for t in unit.tensors if t is not None)]
         kinds = {(tensor.dtype, tensor.device) for tensor in tensors}
         height, width = x.shape[2:]
         for unit in self.units:
@@ -111,25 +101,27 @@ class Row:
         return several and len(kinds) == 1 and any(tensor.requires_grad for tensor in tensors)
 
 
-def modules_of(containers: Iterable[nn.Module], units: Iterable[Any]) -> list[nn.Module]:
-    """The units, their parts and what contains them."""
-    parts = [(unit, unit.conv, unit.norm, unit.activation) for unit in units]
-    return [*containers, *itertools.chain.from_iterable(parts)]
+def reason_against_lean(
+    containers: Iterable[nn.Module], units: Sequence[Unit], memory_efficient: bool | str
+) -> str | None:
+    """What speaks against any path that does not call these units; None: nothing.
 
-
-def side_by_side(executions: Iterable[Execution]) -> Execution:
-    """What branches do, each lean way once; plain if all of them are."""
-    executions = list(executions)
-    lean = list(dict.fromkeys(execution for execution in executions if execution.is_lean))
-    if not lean:
-        return executions[-1]
-    paths = dict.fromkeys(execution.path for execution in lean)
-    reasons = dict.fromkeys(execution.reason for execution in lean)
-    return Execution(", ".join(paths), "; ".join(reasons))
-
-
-def reason_against_precision(weight: Tensor) -> str | None:
-    """What speaks against computing anything otherwise than the plain composition."""
+    Args:
+        containers: What holds the units within the block.
+        units: All units of the block.
+        memory_efficient: The block's own word.
+    """
+    replaced = list(containers)
+    for unit in units:
+        replaced += unit.module, unit.conv, unit.norm, unit.activation
+    reason = reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
+    if reason is not None:
+        return reason
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return "the tracer does not look into autograd functions"
+    weight = units[0].weight if units else None
+    if weight is None:  # for each row to say
+        return None
     device = weight.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return "autocast is on"
@@ -138,10 +130,21 @@ def reason_against_precision(weight: Tensor) -> str | None:
     return None
 
 
-def _units_on_their_own(units: Sequence[Any], reason: str) -> Execution:
+def side_by_side(executions: Iterable[Execution]) -> Execution:
+    """What branches do, each lean way once; plain if all of them are."""
+    executions = list(executions)
+    lean = [execution for execution in executions if execution.is_lean]
+    if not lean:
+        return executions[-1]
+    paths = dict.fromkeys(execution.path for execution in lean)
+    reasons = dict.fromkeys(execution.reason for execution in lean)
+    return Execution(", ".join(paths), "; ".join(reasons))
+
+
+def _units_on_their_own(units: Sequence[Unit], reason: str) -> Execution:
     """Each unit by its own path, which the first one that is lean stands for."""
     for unit in units:
-        own = unit.execution
+        own = unit.module.execution
         if own.is_lean:
             return Execution(own.path, f"{own.reason}; {reason}")
     return plain(reason)

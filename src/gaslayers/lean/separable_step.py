@@ -9,33 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from gaslayers.lean.activation_pool import layout_of
-from gaslayers.lean.activations import IDENTITY, activate, known_slope, negative_slope
-from gaslayers.lean.batch_norm import begin_call, is_batch_norm
+from gaslayers.lean.activations import IDENTITY, activate
 
-Tensors: TypeAlias = Sequence[Tensor | None]
-"""Weight and bias of convolution and norm, and the running mean and variance."""
+Tensors: TypeAlias = Sequence[Any]
+"""Weight and bias of convolution and norm, and the running mean and variance, or None each."""
 
 _DENSE = (torch.contiguous_format, torch.channels_last)
 
 TENSOR_COUNT = 6
 TRAINABLE_COUNT = 4
-
-
-class Unit(Protocol):
-    """What a step is read from."""
-
-    conv: nn.Module
-    norm: nn.Module
-    activation: nn.Module
-    order: str
-    extra_padding: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,26 +104,24 @@ class Step:
         if self.norm is None:
             return x, None, None
         norm = self.norm
+        weight, bias, mean, var = own[2:]
         y, mean, inverse_std = torch.native_batch_norm(
-            x, *own[2:], norm.training, norm.momentum, norm.eps
+            x, weight, bias, mean, var, norm.training, norm.momentum, norm.eps
         )
         return self._activate_(y) if self.norm_first else y, mean, inverse_std
 
-    def finish_again(
-        self, x: Tensor, own: Tensors, mean: Tensor | None, inverse_std: Tensor | None
-    ) -> Tensor:
-        """The map -> the output, bit for bit, by the statistics of the first time."""
+    def finish_again(self, x: Tensor, own: Tensors, statistics: Tensors) -> Tensor:
+        """The map -> the output, bit for bit, by the statistics that `finish` returned."""
         if self.norm is None:
             return x
-        weight, bias, running_mean, running_var = own[2:]
+        weight, bias, mean, var = own[2:]
         eps = self.norm.eps
-        if self.norm.training and mean is not None and inverse_std is not None:
+        if self.norm.training:
+            mean, inverse_std = statistics
             # The kernel folds both factors of a channel into one; here they come folded.
             weight = inverse_std if weight is None else inverse_std * weight
-            running_mean, running_var, eps = mean, torch.ones_like(mean), 0.0
-        y, _, _ = torch.native_batch_norm(
-            x, weight, bias, running_mean, running_var, False, 0.0, eps
-        )
+            var, eps = torch.ones_like(mean), 0.0
+        y, _, _ = torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)
         return self._activate_(y) if self.norm_first else y
 
     def run(self, x: Tensor, own: Tensors) -> Tensor:
@@ -144,10 +131,10 @@ class Step:
             return activate(x, self.slope)
         if not self.norm_first:
             x = activate(x, self.slope)
-        weight, bias, *running = own[2:]
+        weight, bias, mean, var = own[2:]
         if self.norm.training:
-            running = [None, None]
-        x = F.batch_norm(x, *running, weight, bias, self.norm.training, 0.0, self.norm.eps)
+            mean = var = None
+        x = F.batch_norm(x, mean, var, weight, bias, self.norm.training, 0.0, self.norm.eps)
         return activate(x, self.slope) if self.norm_first else x
 
     def backward_activation(self, grad: Tensor, result: Tensor, *, in_place: bool) -> Tensor:
@@ -158,24 +145,18 @@ class Step:
         return torch.ops.aten.leaky_relu_backward(grad, result, self.slope, True, **into)
 
     def backward_norm(
-        self,
-        grad: Tensor,
-        x: Tensor,
-        own: Tensors,
-        mean: Tensor | None,
-        inverse_std: Tensor | None,
-        mask: list[bool],
+        self, grad: Tensor, x: Tensor, own: Tensors, statistics: Tensors, mask: list[bool]
     ) -> list[Tensor | None]:
         """Gradients of the norm's input, weight and bias, those that ``mask`` asks for."""
         if self.norm is None:
             return [grad, None, None]
-        weight, _, *running = own[2:]
         # What concatenation hands back is a slice, on which PyTorch's kernel is up to eight times
         # slower than on a copy of it.
         if not any(grad.is_contiguous(memory_format=layout) for layout in _DENSE):
             grad = grad.contiguous(memory_format=layout_of(x))
+        weight, _, mean, var = own[2:]
         return torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, *running, mean, inverse_std, self.norm.training, self.norm.eps, mask
+            grad, x, weight, mean, var, *statistics, self.norm.training, self.norm.eps, mask
         )
 
     def backward_convolution(
@@ -199,53 +180,3 @@ class Step:
         if grad_x is not None and self.extra_padding:
             grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
         return [grad_x, grad_weight, grad_bias]
-
-
-def reason_against_step(unit: Unit) -> str | None:
-    """What speaks against `read_step` for this unit; None: nothing."""
-    conv, norm, activation = unit.conv, unit.norm, unit.activation
-    if type(conv) is not nn.Conv2d:
-        return f"{type(conv).__name__} is no plain Conv2d"
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-        return "the convolution's padding is no plain zeros"
-    if type(norm) is not nn.Identity and not is_batch_norm(norm):
-        return f"{type(norm).__name__} is no BatchNorm2d"
-    if negative_slope(activation) is None:
-        return f"{type(activation).__name__} cannot be undone from its output's sign"
-    return None
-
-
-def tensors_of(unit: Any) -> list[Tensor | None]:
-    """Weight and bias of convolution and norm, and the running statistics, where there are any."""
-    conv, norm = unit.conv, unit.norm
-    if type(norm) is nn.Identity:
-        return [conv.weight, conv.bias]
-    return [
-        conv.weight,
-        conv.bias,
-        norm.weight,
-        norm.bias,
-        norm.running_mean,
-        norm.running_var,
-    ]
-
-
-def read_step(unit: Any) -> tuple[Step, list[Tensor | None]]:
-    """The step and tensors of a unit; counts the batch in its norm, as a forward pass does."""
-    conv, norm = unit.conv, unit.norm
-    statistics, tensors = None, [conv.weight, conv.bias, None, None, None, None]
-    if type(norm) is not nn.Identity:
-        call = begin_call(norm)
-        statistics = Statistics(call.training, call.momentum, call.eps)
-        tensors[2:] = call.weight, call.bias, call.running_mean, call.running_var
-    step = Step(
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        extra_padding=unit.extra_padding,
-        slope=known_slope(unit.activation),
-        norm=statistics,
-        norm_first=statistics is not None and unit.order == "norm_act",
-    )
-    return step, tensors

@@ -95,7 +95,7 @@ def check_block(
         batch_size: Images in the input, at least 2.
         size: Height and width of the input. Second gradients are checked: keep it small.
         skip: Names of checks to leave out, each for a reason: ``"pickle"`` and ``"repr"`` for a
-            block that holds a lambda, ``"layouts"`` for one that calls `torch.nn.functional.dropout`,
+            block that holds a lambda, ``"layouts"`` for one that calls dropout as a function,
             ``"gradcheck"`` for a gradient that is wrong on purpose.
         namespace: What the names in the block's representation mean, where they are neither
             torch's nor the block's package's nor classes of its parts.
