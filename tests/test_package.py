@@ -28,6 +28,7 @@ PUBLIC_NAMES = {
         "LSGANGeneratorLoss",
         "TransitionBlock",
         "count",
+        "saved_bytes",
     ),
     "gaslayers.functional": ("lsgan_discriminator_loss", "lsgan_generator_loss"),
     "gaslayers.models": (

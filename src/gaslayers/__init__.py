@@ -16,7 +16,7 @@ from gaslayers.blocks import (
 from gaslayers.losses import LSGANDiscriminatorLoss, LSGANGeneratorLoss
 
 if TYPE_CHECKING:
-    from gaslayers.accounting import count
+    from gaslayers.accounting import count, saved_bytes
 
 __version__ = "0.1.0"
 
@@ -31,12 +31,13 @@ __all__ = [
     "LSGANGeneratorLoss",
     "TransitionBlock",
     "count",
+    "saved_bytes",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # Accounting loads fvcore and is looked up on first use, so that the layers need torch alone.
-    if name == "count":
+    if name in ("count", "saved_bytes"):
         from gaslayers import accounting
 
         return getattr(accounting, name)

@@ -253,16 +253,19 @@ def test_bottleneck_keeps_less_than_torchvisions(memory_efficient, channels_kept
     assert kept < module_bytes(peer, x)
 
 
-class ConvolutionGradients(TorchDispatchMode):
-    """Record which gradients convolutions are asked for: input, weight, bias."""
+class BackwardWork(TorchDispatchMode):
+    """Record which gradients convolutions are asked for (input, weight, bias), and count norms."""
 
     def __init__(self) -> None:
         super().__init__()
         self.masks: list[list[bool]] = []
+        self.norms = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.convolution_backward.default:
             self.masks.append(args[-1])
+        if func is torch.ops.aten.addcmul.default and args[1].dim() == 4:
+            self.norms += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -281,10 +284,11 @@ def test_no_gradient_is_computed_that_is_not_asked_for(trained: str, masks: list
     for name, parameter in block.named_parameters():
         parameter.requires_grad_(name == trained)
     y = block(torch.randn(2, 4, 5, 5, requires_grad=trained == "x"))
-    with ConvolutionGradients() as asked:
+    with BackwardWork() as work:
         if y.requires_grad:
             y.sum().backward()
-    assert asked.masks == masks
+    assert work.masks == masks
+    assert work.norms == len(masks)  # layers before the first one with a gradient do not run again
 
 
 def test_backward_refuses_an_output_changed_in_place() -> None:

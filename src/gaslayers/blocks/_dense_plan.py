@@ -53,7 +53,7 @@ def read_plan(
     return Plan(tuple(read), channels, next(iter(epsilons), None)), reader.tensors
 
 
-def _require(holds: bool, module: nn.Module, what: str) -> None:  # noqa: FBT001  (as in `assert`)
+def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (as in `assert`)
     if not holds:
         raise NotLeanError(f"{type(module).__name__} {what}")
 
@@ -97,7 +97,7 @@ class _Reader:
     def _slot(self, tensor: Tensor | None) -> Slot:
         return None if tensor is None else self._add(tensor)
 
-    def layer(self, layer: nn.Module, channels: int) -> Layer:
+    def layer(self, layer: Any, channels: int) -> Layer:
         _require(type(layer) is DenseLayer, layer, "is no DenseLayer")
         front = self._norm_activation(layer.norm, layer.activation, channels)
         # Concatenation would hand the changed features on.

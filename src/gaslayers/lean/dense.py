@@ -38,7 +38,8 @@ class Layer:
 
     def wants(self, slots: Slots) -> bool:
         """Whether the gradient of any of its parameters is asked for."""
-        return any(slots.wants(*part.parameters) for part in (self.front, *self.branches))
+        parts: tuple[NormActivation | Branch, ...] = (self.front, *self.branches)
+        return any(slots.wants(*part.parameters) for part in parts)
 
     def backward(
         self,

@@ -93,9 +93,8 @@ class Branch:
     @property
     def parameters(self) -> tuple[Slot, ...]:
         """The slots whose gradients can be asked for."""
-        return tuple(
-            slot for part in (*self.convolutions, *self.between) for slot in part.parameters
-        )
+        parts: tuple[Convolution | NormActivation, ...] = (*self.convolutions, *self.between)
+        return tuple(slot for part in parts for slot in part.parameters)
 
     @property
     def kept_count(self) -> int:

@@ -7,7 +7,7 @@ channel share them, and they are measured once, when the channel is written.
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -75,9 +75,11 @@ class BatchNorm:
 
     def _mean_and_inverse_std(self, slots: Slots, moments: Tensor | None) -> tuple[Tensor, Tensor]:
         mean, variance = slots.get(self.mean), slots.get(self.variance)
-        if mean is None or variance is None:
-            return moments[0], moments[1]
-        return mean, (variance + self.eps).rsqrt()
+        if mean is not None and variance is not None:
+            return mean, (variance + self.eps).rsqrt()
+        if moments is None:
+            raise RuntimeError("BatchNorm: neither running nor batch statistics are there.")
+        return moments[0], moments[1]
 
     def forward(self, x: Tensor, slots: Slots, moments: Tensor | None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W), new memory."""
@@ -100,14 +102,17 @@ class BatchNorm:
         mask = [wants_x, slots.wants(self.weight), slots.wants(self.bias)]
         if not any(mask):
             return None
+        mean, inverse_std = None, None
+        if self.reads_batch and moments is not None:
+            mean, inverse_std = moments[0], moments[1]
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grad,
             x,
             slots.get(self.weight),
             slots.get(self.mean),
             slots.get(self.variance),
-            moments[0] if self.reads_batch else None,
-            moments[1] if self.reads_batch else None,
+            mean,
+            inverse_std,
             self.reads_batch,
             self.eps,
             mask,
@@ -131,8 +136,8 @@ class Scaling:
 
     scale: int
 
-    parameters = ()
-    reads_batch = False
+    parameters: ClassVar[tuple[Slot, ...]] = ()
+    reads_batch: ClassVar[bool] = False
 
     def forward(self, x: Tensor, slots: Slots, _moments: Tensor | None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W), new memory."""
