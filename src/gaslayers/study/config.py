@@ -100,9 +100,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Minutes on two cores: short, and with the narrow generator.
     "quick": {
-        "iterations": 120,
+        "iterations": 60,
         "log_every": 5,
-        "sample_every": 20,
+        "sample_every": 10,
         "generator_base_channels": 64,
     },
 }
