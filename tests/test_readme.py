@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.update_readme import updated
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 
@@ -28,3 +30,7 @@ def test_command_is_one_line_under_its_marker(name: str) -> None:
     )
     assert len(blocks) == 1
     assert len(blocks[0].splitlines()) == 1
+
+
+def test_tables_are_those_of_the_records_and_of_the_code() -> None:
+    assert updated(TEXT) == TEXT, "run python tools/update_readme.py"
