@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gaslayers import DownBlock, InceptionBlock
+from gaslayers import DenseBlock, DownBlock, InceptionBlock
 from tests.blocks.catalogue import LEAKY, TOLERANCE
 from tests.blocks.oracles import slow_batch_norm, slow_same_convolution
 
@@ -73,3 +73,9 @@ def test_wrong_input_is_refused() -> None:
     message = r"DownBlock: expected input of shape \(N, 3, H, W\), got \(2, 4, 5, 5\)\."
     with pytest.raises(ValueError, match=message):
         DownBlock(3, 4)(torch.zeros(2, 4, 5, 5))
+
+
+def test_a_block_with_other_channels_than_it_was_asked_for_is_refused() -> None:
+    message = r"DownBlock: `block` must build a block with out_channels \(=8\), got 33"
+    with pytest.raises(ValueError, match=message):
+        DownBlock(1, 8, block=DenseBlock)

@@ -133,25 +133,25 @@ def test_gradient_penalty_step_equals_plain(memory_efficient) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
-def test_what_a_stage_keeps_is_three_bits_a_cell_besides_its_input() -> None:
+def test_what_a_stage_keeps_is_four_bits_a_cell_besides_its_input() -> None:
     x = torch.randn(32, 1, 28, 28)
     stage = DownBlock(1, 32, norm_layer=None)
     cells = 32 * 32 * 14 * 14
-    assert module_bytes(stage, x) == x.nbytes + cells * 3 // 8
+    assert module_bytes(stage, x) == x.nbytes + cells // 2
     assert module_bytes(twin_of(stage), x) == x.nbytes + 4 * 32 * 32 * 28 * 28 + 8 * cells
 
 
-def test_a_frozen_stage_keeps_three_bits_a_cell_alone() -> None:
+def test_a_frozen_stage_keeps_four_bits_a_cell_alone() -> None:
     stage = DownBlock(1, 32, norm_layer=None).requires_grad_(False)
     x = torch.randn(32, 1, 28, 28, requires_grad=True)
-    assert module_bytes(stage, x) == 32 * 32 * 14 * 14 * 3 // 8
+    assert module_bytes(stage, x) == 32 * 32 * 14 * 14 // 2
 
 
 def test_a_recomputed_stage_keeps_nothing_of_its_norm() -> None:
     x = torch.randn(8, 4, 8, 8)
     stage = DownBlock(4, 16, memory_efficient="recompute")
     statistics = 2 * 16 * 4
-    assert module_bytes(stage, x) == x.nbytes + statistics + 8 * 16 * 16 * 3 // 8
+    assert module_bytes(stage, x) == x.nbytes + statistics + 8 * 16 * 16 // 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gaslayers._checks import check_bool, check_factory, check_feature_map, check_int
+from gaslayers._checks import bad_value, check_bool, check_factory, check_feature_map, check_int
 from gaslayers._typing import (
     ActivationLayer,
     BlockLayer,
@@ -42,7 +42,8 @@ class DownBlock(Block):
 
     Raises:
         TypeError: An argument of the wrong kind.
-        ValueError: A size below 1, an input of another rank or channel count.
+        ValueError: A size below 1, a block with other ``out_channels``, an input of another rank
+            or channel count.
 
     Note:
         Differs from the paper: no paper; the stage of GAS (2018), whose SAME max pooling is
@@ -86,6 +87,10 @@ class DownBlock(Block):
 
         # The factory and the child share the word `block`: the child is the stage's body.
         self.body = block(in_channels, out_channels)
+        made = getattr(self.body, "out_channels", out_channels)
+        if made != out_channels:
+            rule = f"build a block with out_channels (={out_channels})"
+            raise bad_value(owner, "block", rule, made)
         self.block = block
         self.norm = make_norm(norm_layer, out_channels)
         self.activation = make_activation(activation_layer)

@@ -18,7 +18,8 @@ class TransitionBlock(Block):
 
     Args:
         in_channels: Channels of the input.
-        out_channels: Channels of the output; None: ``floor(compression * in_channels)``.
+        out_channels: Channels of the output; None: ``floor(compression * in_channels)``,
+            at least 1.
         compression: Share of the channels kept where ``out_channels`` is None.
         pool_layer: Factory of the pooling, called with the kernel size 2, or None.
         layer: Factory of the convolution, called as ``layer(in_channels, out_channels)``; None:

@@ -2,7 +2,7 @@
 
 The plain pair keeps the activation's output (4 bytes a value), and max pooling its input and an
 8-byte index a cell. What the backward pass needs of them is, a pooled cell, which value was the
-largest and whether the activation let it through: 2 bits and 1 bit for a 2x2 window under ReLU.
+largest and whether the activation let it through: 4 bits for a 2x2 window under ReLU.
 
 ReLU commutes with max pooling, since it keeps order, and is applied to the pooled map. A leaky
 ReLU does too, but for its rounding: two neighbouring floats may become equal, and then the plain
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from gaslayers.lean.activations import IDENTITY, activate, known_slope, negative_slope
+from gaslayers.lean.layout import layout_of
 from gaslayers.lean.packing import bits_for, pack, unpack
 
 MAX_CELLS = 256
@@ -60,18 +61,19 @@ def activate_and_pool(x: Tensor, activation: nn.Module, pool: Any) -> Tensor:
     return function.apply(x, known_slope(activation), pool.kernel_size, pool.ceil_mode)
 
 
-def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels last where ``x`` is that and nothing else, else contiguous."""
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def _first_indices(indices_shape: torch.Size, width: int, kernel_size: int, like: Tensor) -> Tensor:
+def _first_indices(cells: Tensor, width: int, kernel_size: int, dtype: torch.dtype) -> Tensor:
     """The index, within a plane, of each window's first value; (H / k, W / k)."""
-    rows = torch.arange(indices_shape[-2], device=like.device, dtype=like.dtype)
-    columns = torch.arange(indices_shape[-1], device=like.device, dtype=like.dtype)
+    rows = torch.arange(cells.shape[-2], device=cells.device, dtype=dtype)
+    columns = torch.arange(cells.shape[-1], device=cells.device, dtype=dtype)
     return rows[:, None] * (kernel_size * width) + columns * kernel_size
+
+
+def _offset_dtype(width: int, kernel_size: int) -> torch.dtype:
+    """What holds an offset within a window; a byte on all but wide images.
+
+    Byte arithmetic is exact modulo 256, though the index that it starts from does not fit.
+    """
+    return torch.uint8 if (kernel_size - 1) * (width + 1) < 256 else torch.int32
 
 
 def encode(indices: Tensor, width: int, kernel_size: int) -> Tensor:
@@ -81,22 +83,26 @@ def encode(indices: Tensor, width: int, kernel_size: int) -> Tensor:
         - indices: (N, C, H / k, W / k), int64, of values in planes of this width.
         - Output: the same shape, uint8, below k^2.
     """
-    # The offset within the window fits a byte on all but wide images, and byte arithmetic is
-    # exact modulo 256 though the index itself does not fit.
-    fits = (kernel_size - 1) * (width + 1) < 256
-    indices = indices.to(torch.uint8 if fits else torch.int32)
-    offsets = indices - _first_indices(indices.shape, width, kernel_size, indices)
-    rows = torch.zeros_like(offsets)
-    for row in range(1, kernel_size):
-        rows += offsets >= row * width
-    return (offsets - rows * (width - kernel_size)).to(torch.uint8)
+    dtype = _offset_dtype(width, kernel_size)
+    offsets = indices.to(dtype).sub_(_first_indices(indices, width, kernel_size, dtype))
+    in_later_rows = [(offsets >= row * width).to(dtype) for row in range(1, kernel_size)]
+    for is_later in in_later_rows:
+        offsets.sub_(is_later, alpha=width - kernel_size)
+    return offsets.to(torch.uint8)
 
 
-def decode(codes: Tensor, width: int, kernel_size: int) -> Tensor:
+def decode(cells: Tensor, width: int, kernel_size: int) -> Tensor:
     """Turn cells within windows back into int64 indices within a plane."""
-    rows = torch.div(codes, kernel_size, rounding_mode="floor")
-    offsets = rows.long() * (width - kernel_size) + codes
-    return offsets + _first_indices(codes.shape, width, kernel_size, offsets)
+    dtype = _offset_dtype(width, kernel_size)
+    offsets = cells.to(dtype, copy=True)
+    for row in range(1, kernel_size):
+        offsets.add_(cells >= row * kernel_size, alpha=width - kernel_size)
+    return _first_indices(cells, width, kernel_size, torch.int64) + offsets
+
+
+def _has_room_for_sign(kernel_size: int) -> bool:
+    """Whether a cell and a sign fit a byte; a 16x16 window's 256 cells fill it alone."""
+    return 2 * kernel_size**2 <= 256
 
 
 def pool_and_encode(
@@ -110,10 +116,14 @@ def pool_and_encode(
     )
     if slope == 0.0:
         pooled = activate(pooled, slope)
-    codes = pack(encode(indices, x.shape[3], kernel_size), bits_for(kernel_size**2))
+    cells = encode(indices, x.shape[3], kernel_size)
     if slope == IDENTITY:
-        return pooled, (codes,)
-    return pooled, (codes, pack((pooled > 0).to(torch.uint8), 1))
+        return pooled, (pack(cells, bits_for(kernel_size**2)),)
+    passed = pooled > 0
+    if _has_room_for_sign(kernel_size):
+        cells.add_(passed, alpha=kernel_size**2)
+        return pooled, (pack(cells, bits_for(2 * kernel_size**2)),)
+    return pooled, (pack(cells, 8), pack(passed.to(torch.uint8), 1))
 
 
 class ActivationMaxPool(torch.autograd.Function):
@@ -152,9 +162,16 @@ def unpool(
     """
     codes, *signs = kept
     count, _, _, width = shape
-    if signs:
-        grad = _through_activation(grad, unpack(signs[0], 1, count), slope)
-    indices = decode(unpack(codes, bits_for(kernel_size**2), count), width, kernel_size)
+    window = kernel_size**2
+    merged = slope != IDENTITY and not signs
+    cells = unpack(codes, bits_for(2 * window if merged else window), count)
+    if merged:
+        passed = cells >= window
+        cells = cells.sub(passed.to(torch.uint8), alpha=window)
+        grad = _through_activation(grad, passed, slope)
+    elif signs:
+        grad = _through_activation(grad, unpack(signs[0], 1, count).bool(), slope)
+    indices = decode(cells, width, kernel_size)
     # Before, where the map is small; after, where one of a single pixel does not tell its format.
     grad = grad.contiguous(memory_format=layout)
     unpooled = F.max_unpool2d(grad, indices, [kernel_size] * 2, output_size=list(shape[2:]))
@@ -184,9 +201,10 @@ class ActivationAvgPool(torch.autograd.Function):
         grad = torch.ops.aten.avg_pool2d_backward(
             grad, like, [kernel_size] * 2, [kernel_size] * 2, [0, 0], ceil_mode, True, None
         )
-        return _through_activation(grad, unpack(signs, 1, ctx.shape[0]), ctx.slope), *[None] * 3
+        passed = unpack(signs, 1, ctx.shape[0]).bool()
+        return _through_activation(grad, passed, ctx.slope), *[None] * 3
 
 
-def _through_activation(grad: Tensor, signs: Tensor, slope: float) -> Tensor:
+def _through_activation(grad: Tensor, passed: Tensor, slope: float) -> Tensor:
     """Let the gradient through where the activation's output was positive, else scale it."""
-    return torch.where(signs.bool(), grad, grad * slope if slope else grad.new_zeros(()))
+    return torch.where(passed, grad, grad * slope if slope else grad.new_zeros(()))

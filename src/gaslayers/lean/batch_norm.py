@@ -38,7 +38,8 @@ def is_batch_norm(module: nn.Module) -> bool:
 def begin_call(norm: nn.BatchNorm2d) -> BatchNormCall:
     """Count the batch, where the module would, and return the arguments of its call."""
     momentum = 0.0 if norm.momentum is None else norm.momentum
-    if norm.training and norm.num_batches_tracked is not None:
+    counts = norm.training and norm.track_running_stats
+    if counts and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         if norm.momentum is None:  # a cumulative average
             momentum = 1.0 / float(norm.num_batches_tracked)

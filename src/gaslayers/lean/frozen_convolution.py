@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaslayers.lean.layout import layout_of
+
 
 class FrozenConvolution(torch.autograd.Function):
     """`torch.nn.functional.conv2d` whose weight and bias get no gradient."""
@@ -30,7 +32,7 @@ class FrozenConvolution(torch.autograd.Function):
         """(N, C, H, W) -> (N, out_channels, H', W')."""
         ctx.save_for_backward(weight)
         ctx.shape = x.shape
-        ctx.channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = layout_of(x)
         ctx.geometry = (stride, padding, dilation, groups)
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
@@ -39,11 +41,11 @@ class FrozenConvolution(torch.autograd.Function):
         """(N, out_channels, H', W') -> (N, C, H, W)."""
         (weight,) = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
-        # The operator reads its input's shape and memory format alone; a broadcast scalar has the
-        # shape and takes no memory, and either operand can ask for the format.
-        like = grad.new_empty(()).expand(ctx.shape)
-        if ctx.channels_last:
-            weight = weight.contiguous(memory_format=torch.channels_last)
+        # The operator reads its input's shape and memory format alone. Memory that is never
+        # written costs nothing; a broadcast scalar would be copied to the full shape.
+        like = torch.empty(
+            ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.layout
+        )
         grad_x, _, _ = torch.ops.aten.convolution_backward(
             grad,
             like,

@@ -1,4 +1,4 @@
-"""Which memory format a convolution works in."""
+"""Which memory format a tensor has, and a convolution works in."""
 
 from __future__ import annotations
 
@@ -20,5 +20,12 @@ def channels_vary_fastest(x: Tensor) -> bool:
 def convolution_layout(tensors: Iterable[Tensor]) -> torch.memory_format:
     """What a convolution of these tensors works in: channels last if any of them is."""
     if any(map(channels_vary_fastest, tensors)):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels last where ``x`` is that and nothing else, else contiguous."""
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return torch.channels_last
     return torch.contiguous_format

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gaslayers.lean.activation_pool import layout_of, pool_and_encode, unpool
+from gaslayers.lean.activation_pool import pool_and_encode, unpool
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm
 from gaslayers.lean.execution import find_hooked
+from gaslayers.lean.layout import layout_of
 
 # Layers that compute the same however often they are called.
 _REPEATABLE = (nn.Conv2d, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Sequential, nn.ModuleList)

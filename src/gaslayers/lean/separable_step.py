@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaslayers.lean.activation_pool import layout_of
 from gaslayers.lean.activations import IDENTITY, activate
+from gaslayers.lean.layout import layout_of
 
 Tensors: TypeAlias = Sequence[Any]
 """Weight and bias of convolution and norm, and the running mean and variance, or None each."""

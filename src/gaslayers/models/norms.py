@@ -46,8 +46,11 @@ class FrozenNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, num_features, H, W) -> the same shape."""
-        scale = self.weight * (1.0 + self.eps) ** -0.5
-        return x * scale.view(1, -1, 1, 1)
+        return x * self.channel_scale().view(1, -1, 1, 1)
+
+    def channel_scale(self) -> Tensor:
+        """The constant of each channel, of shape (num_features,)."""
+        return self.weight * (1.0 + self.eps) ** -0.5
 
     def extra_repr(self) -> str:
         """The arguments of the constructor call."""
