@@ -31,6 +31,7 @@ PUBLIC_NAMES = {
         "saved_bytes",
     ),
     "gaslayers.functional": ("lsgan_discriminator_loss", "lsgan_generator_loss"),
+    "gaslayers.losses": ("LSGANDiscriminatorLoss", "LSGANGeneratorLoss"),
     "gaslayers.models": (
         "CASES",
         "VARIANTS",
@@ -38,6 +39,13 @@ PUBLIC_NAMES = {
         "LSGANGenerator",
         "Switches",
         "build_discriminator",
+    ),
+    "gaslayers.testing": (
+        "CHECKS",
+        "ContractError",
+        "block_arguments",
+        "check_block",
+        "feature_maps",
     ),
 }
 
