@@ -244,8 +244,13 @@ def test_study_trains_draws_and_is_not_done_twice(invoke, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 def test_study_ends_quietly_at_control_c(tmp_path):
-    # Imported, not by the name of the script, which an environment may not have on its path.
-    command = [sys.executable, "-u", "-c", "from gaslayers.cli import app; app()", "study"]
+    # Imported, not by the name of the script, which an environment may not have on its path. Where
+    # the tests run in the background, their children would inherit that this signal is ignored.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from gaslayers.cli import app; app()"
+    )
+    command = [sys.executable, "-u", "-c", code, "study"]
     options = ["--case", "inception_8", "--iterations", "5000", "--threads", "1", "--out", "study"]
     with subprocess.Popen(
         [*command, *options],
@@ -256,7 +261,7 @@ def test_study_ends_quietly_at_control_c(tmp_path):
     ) as process:
         assert process.stdout.readline().startswith("inception_8-as_coded-seed0 1/5000")
         os.kill(process.pid, signal.SIGINT)
-        output, errors = process.communicate()
+        output, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert output.endswith("Stopped. The same command goes on from the last checkpoint.\n")
     assert errors == ""
