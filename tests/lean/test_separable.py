@@ -92,6 +92,11 @@ def freeze(module: nn.Module, data: st.DataObject) -> None:
 @settings(max_examples=150)
 @given(unit=units(), x=feature_maps(3, min_side=3), keep=st.tuples(flag, flag), data=st.data())
 def test_chain_equals_its_plain_twin(unit, x: Tensor, keep, data) -> None:
+    if unit.norm_layer is not None or unit.inner_norm_layer is not None:
+        # A norm takes out offset and scale of the convolution before it; the gradient of a bias
+        # there is zero, and float32 would compare the rounding of sums that cancel. The float64
+        # bound is tighter; `test_unit_equals_its_plain_twin` keeps float32.
+        x = x.double()
     unit = unit.to(x.dtype).train(data.draw(flag))
     if data.draw(flag):
         unit = unit.to(memory_format=torch.channels_last)
