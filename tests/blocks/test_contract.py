@@ -45,6 +45,20 @@ def test_block_draws_itself_anew_as_at_construction(name: str) -> None:
         torch.testing.assert_close(value, expected[key], rtol=0, atol=0)
 
 
+def test_block_draws_a_parametrised_weight_anew() -> None:
+    def conv_layer(*sizes, **options) -> nn.Module:
+        return nn.utils.parametrizations.spectral_norm(nn.Conv2d(*sizes, **options))
+
+    plain = gaslayers.ConvNormAct(2, 3)
+    normed = gaslayers.ConvNormAct(2, 3, conv_layer=conv_layer)
+    for block in (plain, normed):
+        torch.manual_seed(1)
+        block.reset_parameters()
+    drawn = normed.conv.parametrizations.weight.original
+    assert isinstance(drawn, nn.Parameter)
+    torch.testing.assert_close(drawn.data, plain.conv.weight.data, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_block_is_built_on_the_default_device_and_dtype(name: str) -> None:
     with torch.device("meta"):

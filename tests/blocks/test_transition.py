@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchvision.models.densenet import _Transition
 
-from gaslayers import InceptionBlock, TransitionBlock
+from gaslayers import DenseBlock, InceptionBlock, TransitionBlock
 from tests.blocks.catalogue import TOLERANCE
 
 
@@ -79,3 +79,10 @@ def test_wrong_input_is_refused() -> None:
     message = r"TransitionBlock: expected input of shape \(N, 3, H, W\), got \(2, 4, 5, 5\)\."
     with pytest.raises(ValueError, match=message):
         TransitionBlock(3)(torch.zeros(2, 4, 5, 5))
+
+
+def test_layer_of_another_width_is_refused() -> None:
+    # A dense block takes a growth rate as its second argument: it comes out wider than asked.
+    message = r"TransitionBlock: `layer` must build a layer with out_channels \(=4\), got 24"
+    with pytest.raises(ValueError, match=message):
+        TransitionBlock(8, 4, layer=DenseBlock)

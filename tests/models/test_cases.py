@@ -314,8 +314,45 @@ def test_variants_differ_in_what_the_original_got_wrong() -> None:
         ({"image_size": 15}, ValueError, r"`image_size` must be >= 16, got 15"),
         ({"image_size": 28.0}, TypeError, r"`image_size` must be an int, got 28\.0"),
         ({"memory_efficient": 1}, TypeError, r"`memory_efficient` must be a bool, got 1"),
+        (
+            {"switches": "live"},
+            TypeError,
+            r"`switches` must be Switches or None, got 'live'\. Change",
+        ),
     ],
 )
 def test_wrong_argument_is_refused(arguments: dict, error: type, message: str) -> None:
     with pytest.raises(error, match="build_discriminator: " + message):
         build_discriminator(**{"case": "original", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("switch", "error", "message"),
+    [
+        (
+            {"norm": "batch"},
+            ValueError,
+            r"`norm` must be one of 'frozen', 'live', 'none', got 'batch'",
+        ),
+        (
+            {"activation": "elu"},
+            ValueError,
+            r"`activation` must be one of 'relu', 'leaky_relu', got",
+        ),
+        ({"head": None}, ValueError, r"`head` must be one of 'sigmoid', 'linear', got None"),
+        ({"init": "xavier"}, ValueError, r"`init` must be one of 'gas2018', 'he', got 'xavier'"),
+        ({"bottleneck": 1}, TypeError, r"`bottleneck` must be a bool, got 1"),
+        ({"inner_norm": "no"}, TypeError, r"`inner_norm` must be a bool, got 'no'"),
+        (
+            {"depthwise_dense_layers": 0},
+            TypeError,
+            r"`depthwise_dense_layers` must be a bool, got 0",
+        ),
+        ({"width_multiplier": 0.0}, ValueError, r"`width_multiplier` must be > 0\.0, got 0\.0"),
+        ({"dense_blocks": 0}, ValueError, r"`dense_blocks` must be >= 1, got 0"),
+        ({"transition_channels": 0}, ValueError, r"`transition_channels` must be >= 1, got 0"),
+    ],
+)
+def test_wrong_switch_is_refused(switch: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match="Switches: " + message):
+        dataclasses.replace(VARIANTS["as_coded"], **switch)

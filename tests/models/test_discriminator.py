@@ -31,6 +31,19 @@ def test_counting_the_features_leaves_mode_and_statistics_alone() -> None:
             assert not buffer.any(), name
 
 
+def test_counting_the_features_keeps_the_mode_of_each_stage() -> None:
+    frozen = DownBlock(3, 4)
+    frozen.norm.eval()
+    modes = [part.training for part in frozen.modules()]
+    Discriminator([frozen], in_channels=3, image_size=9)
+    assert [part.training for part in frozen.modules()] == modes
+
+
+def test_features_are_counted_in_the_dtype_of_the_stages() -> None:
+    network = Discriminator([DownBlock(3, 4).double()], in_channels=3, image_size=9)
+    assert network.classifier.in_features == 4 * 4 * 4
+
+
 @pytest.mark.parametrize("head", ["linear", "sigmoid"])
 def test_head_turns_logits_into_scores(head: str) -> None:
     network = small(head).eval()

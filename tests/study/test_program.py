@@ -169,6 +169,20 @@ def test_code_hash_is_that_of_a_renamed_program(fresh_hash, monkeypatch):
     assert fresh_hash() == before
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.float64)),
+        ([torch.zeros(2), 1.0], [torch.zeros(2), 1.5]),
+        ({"alpha": 1}, {"beta": 1}),
+        (torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)),
+    ],
+)
+def test_description_tells_shapes_dtypes_and_constants(one, other):
+    assert program._describe(one) != program._describe(other)
+
+
 def test_code_hash_does_not_depend_on_threads(fresh_hash):
     before = fresh_hash()
     torch.set_num_threads(2)

@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 
 def _format(value: Any) -> str:
@@ -38,8 +40,15 @@ class Block(nn.Module):
         """Draw every parameter anew, each layer by its own rule, as at construction."""
         for module in self.modules():
             reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
-            if reset is not None and not isinstance(module, Block):
+            if reset is None or isinstance(module, Block):
+                continue
+            # Cached: a parametrised weight (spectral norm) is computed at each access, and what is
+            # drawn into it would be lost; it is handed over to what it is computed from.
+            with torch.no_grad(), parametrize.cached():
                 reset()
+                if parametrize.is_parametrized(module):
+                    for name in module.parametrizations:  # type: ignore[union-attr]
+                        setattr(module, name, getattr(module, name).clone())
 
     def extra_repr(self) -> str:
         """The arguments of the constructor call."""

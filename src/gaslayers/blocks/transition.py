@@ -6,7 +6,7 @@ import functools
 
 from torch import Tensor, nn
 
-from gaslayers._checks import check_factory, check_feature_map, check_float, check_int
+from gaslayers._checks import bad_value, check_factory, check_feature_map, check_float, check_int
 from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer, PoolLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
@@ -33,8 +33,8 @@ class TransitionBlock(Block):
 
     Raises:
         TypeError: An argument of the wrong kind.
-        ValueError: A size below 1, a compression outside (0, 1], an input of another rank or
-            channel count.
+        ValueError: A size below 1, a compression outside (0, 1], a layer with other
+            ``out_channels``, an input of another rank or channel count.
 
     Note:
         Differs from the paper: nothing with the defaults (DenseNet-C, which adds the activation
@@ -89,6 +89,11 @@ class TransitionBlock(Block):
         self.norm = make_norm(norm_layer, in_channels)
         self.activation = make_activation(activation_layer)
         self.conv = convolution(in_channels, out_channels)
+        made = getattr(self.conv, "out_channels", out_channels)
+        if made != out_channels:
+            raise bad_value(
+                owner, "layer", f"build a layer with out_channels (={out_channels})", made
+            )
         self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from gaslayers.lean.activations import IDENTITY, activate, known_slope, negative_slope
 from gaslayers.lean.layout import layout_of
@@ -130,14 +129,12 @@ class ActivationMaxPool(torch.autograd.Function):
     """Activation, then max pooling whose stride is its kernel."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool) -> Tensor:
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
         pooled, kept = pool_and_encode(x, slope, kernel_size, ceil_mode)
         ctx.save_for_backward(*kept)
-        ctx.shape, ctx.layout = x.shape, layout_of(x)  # type: ignore[attr-defined]
-        ctx.slope, ctx.kernel_size = slope, kernel_size  # type: ignore[attr-defined]
+        ctx.shape, ctx.layout = x.shape, layout_of(x)
+        ctx.slope, ctx.kernel_size = slope, kernel_size
         return pooled
 
     @staticmethod
@@ -182,13 +179,11 @@ class ActivationAvgPool(torch.autograd.Function):
     """Activation, then average pooling whose stride is its kernel."""
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool) -> Tensor:
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
         ctx.save_for_backward(pack((x > 0).to(torch.uint8), 1))
-        ctx.slope, ctx.shape = slope, x.shape  # type: ignore[attr-defined]
-        ctx.pooling = (kernel_size, ceil_mode)  # type: ignore[attr-defined]
+        ctx.slope, ctx.shape = slope, x.shape
+        ctx.pooling = (kernel_size, ceil_mode)
         return F.avg_pool2d(activate(x, slope), kernel_size, ceil_mode=ceil_mode)
 
     @staticmethod

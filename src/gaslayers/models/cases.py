@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from gaslayers._checks import check_bool, check_choice, check_int
+from gaslayers._checks import bad_type, check_bool, check_choice, check_int
 from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks import (
     ConvNormAct,
@@ -200,7 +200,7 @@ def build_discriminator(
         A network from (N, in_channels, image_size, image_size) to (N, 1) scores.
 
     Raises:
-        TypeError: A size that is no int.
+        TypeError: A size that is no int, switches that are no `Switches`.
         ValueError: An unknown case or variant, an image below 16 x 16.
 
     Note:
@@ -223,7 +223,11 @@ def build_discriminator(
     check_int(owner, "image_size", image_size, minimum=16)
     if memory_efficient != "recompute":
         check_bool(owner, "memory_efficient", memory_efficient)
-    switches = VARIANTS[variant] if switches is None else switches
+    if switches is None:
+        switches = VARIANTS[variant]
+    elif not isinstance(switches, Switches):
+        remedy = "Change a variant's: dataclasses.replace(VARIANTS[...], norm='live')."
+        raise bad_type(owner, "switches", "be Switches or None", switches, remedy)
     network = Discriminator(
         _STAGES[case](in_channels, switches, memory_efficient=memory_efficient),
         in_channels=in_channels,

@@ -58,11 +58,14 @@ class Discriminator(nn.Module):
 
     def _count_features(self) -> int:
         """The features that the stages leave of an image, found by running one through them."""
-        was_training = self.training
-        image = torch.zeros(1, self.in_channels, self.image_size, self.image_size)
+        size = (1, self.in_channels, self.image_size, self.image_size)
+        weight = next(self.stages.parameters(), None)
+        image = torch.zeros(size) if weight is None else torch.zeros(size).to(weight)
+        training = {part: part.training for part in self.stages.modules()}
         with torch.no_grad():
             features = self.stages.eval()(image)
-        self.stages.train(was_training)
+        for part, mode in training.items():
+            part.training = mode
         return int(features[0].numel())
 
     def logits(self, x: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
+
+from gaslayers._checks import check_bool, check_choice, check_float, check_int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,10 @@ class Switches:
         head: ``"sigmoid"``, the source's, whose saturation is an absorbing state, or
             ``"linear"``, the LSGAN paper's.
         init: ``"gas2018"`` (truncated normal of std 0.02) or ``"he"``.
+
+    Raises:
+        TypeError: A field of the wrong kind.
+        ValueError: An unknown choice, a multiplier that is not positive, a count below 1.
     """
 
     norm: Literal["frozen", "live", "none"]
@@ -40,6 +46,19 @@ class Switches:
     activation: Literal["relu", "leaky_relu"]
     head: Literal["sigmoid", "linear"]
     init: Literal["gas2018", "he"]
+
+    def __post_init__(self) -> None:
+        """Refuse a misspelt choice here, where its name is known."""
+        owner = type(self).__name__
+        kinds = get_type_hints(type(self))
+        for field in ("norm", "activation", "head", "init"):
+            check_choice(owner, field, getattr(self, field), get_args(kinds[field]))
+        for field in ("bottleneck", "inner_norm", "depthwise_dense_layers"):
+            check_bool(owner, field, getattr(self, field))
+        check_float(owner, "width_multiplier", self.width_multiplier, above=0.0)
+        check_int(owner, "dense_blocks", self.dense_blocks)
+        if self.transition_channels is not None:
+            check_int(owner, "transition_channels", self.transition_channels)
 
 
 VARIANTS: dict[str, Switches] = {
