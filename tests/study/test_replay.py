@@ -65,13 +65,13 @@ def test_other_configuration_is_refused(recorded, digits, fabric):
 
 def test_other_digits_are_refused(recorded, digits, fabric):
     other = dataclasses.replace(digits, sha256="0" * 64)
-    with pytest.raises(StaleRecordError, match="another digits: hash .* got 000000000000"):
+    with pytest.raises(StaleRecordError, match=r"another digits: hash .* got 000000000000"):
         replay(recorded, other, fabric)
 
 
 def test_other_code_is_refused_within_one_release_of_torch(recorded, digits, fabric, monkeypatch):
     monkeypatch.setattr(module, "code_hash", lambda config: "f" * 64)
-    with pytest.raises(StaleRecordError, match="another code: hash .* got ffffffffffff"):
+    with pytest.raises(StaleRecordError, match=r"another code: hash .* got ffffffffffff"):
         replay(recorded, digits, fabric, iterations=1)
     machine = recorded.record.machine.model_copy(update={"torch": "1.0.0"})
     result = replay(changed_record(recorded, machine=machine), digits, fabric, iterations=1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from gaslayers.study.report.runs import Group
@@ -29,7 +31,12 @@ def frame_iterations(group: Group) -> list[int]:
 
 def animate_samples(group: Group) -> bytes | None:
     """Draw the samples at every saved iteration as GIF; None where nothing was saved."""
-    frames = [_frame(group, iteration) for iteration in frame_iterations(group)]
+    return write_gif(draw_samples(group, iteration) for iteration in frame_iterations(group))
+
+
+def write_gif(pages: Iterable[Figure]) -> bytes | None:
+    """Show grey pages of one size one after the other, for ever; None where there is none."""
+    frames = [_frame(page) for page in pages]
     if not frames:
         return None
     gif = io.BytesIO()
@@ -40,8 +47,8 @@ def animate_samples(group: Group) -> bytes | None:
     return gif.getvalue()
 
 
-def _frame(group: Group, iteration: int) -> Image.Image:
-    page = Image.open(io.BytesIO(render(draw_samples(group, iteration), dpi=PIXELS_PER_INCH)))
+def _frame(figure: Figure) -> Image.Image:
+    page = Image.open(io.BytesIO(render(figure, dpi=PIXELS_PER_INCH)))
     # Levels from black to white, both included, of a palette that all frames share.
     levels = np.asarray(page.convert("L"), dtype=np.float64) * ((GREYS - 1) / 255)
     frame = Image.fromarray(levels.round().astype(np.uint8))

@@ -66,25 +66,39 @@ def draw_losses(group: Group, loss: Loss) -> Figure:
             width=width,
             height=_PANEL,
         )
-        axes.set(xlim=(-0.01 * right, 1.02 * right), ylim=(-0.04 * top, 1.08 * top))
-        _style(axes, case, is_left=column == 0, is_bottom=row == _ROWS - 1)
+        set_limits(axes, right=right, top=top)
+        style_axes(axes, case, is_left=column == 0, is_bottom=row == _ROWS - 1)
         if column == 0 and row == _ROWS // 2:
             label = f"{loss} loss {SYMBOLS[loss]}, {convention.unit}"
             axes.set_ylabel(label, size=SMALL_SIZE, color=INK)
             axes.yaxis.set_label_coords(-(_LEFT - 0.24) / width, 0.5)
-        axes.axhline(convention.undecided, zorder=1, **UNDECIDED_STYLE)
-        for level in convention.saturated:
-            axes.axhline(level, zorder=1, **SATURATED_STYLE)
-        if case in originals:
-            _draw_original(axes, originals[case], case)
-        _draw_runs(axes, group, case, loss)
-        _write_notes(axes, group, case, loss)
+        draw_panel(axes, group, case, loss, originals.get(case))
     draw_key(sheet, key, left=_LEFT, top=panels)
     return sheet.figure
 
 
-def _style(axes: Axes, case: str, *, is_left: bool, is_bottom: bool) -> None:
-    axes.set_title(case, loc="left", size=TEXT_SIZE, weight="bold", color=INK, pad=4)
+def draw_panel(
+    axes: Axes, group: Group, case: str, loss: Loss, curve: OriginalCurve | None
+) -> None:
+    """Draw one case's runs on axes whose limits are set, with the original's curve behind them."""
+    convention = convention_of(group.config, loss)
+    axes.axhline(convention.undecided, zorder=1, **UNDECIDED_STYLE)
+    for level in convention.saturated:
+        axes.axhline(level, zorder=1, **SATURATED_STYLE)
+    if curve is not None:
+        _draw_original(axes, curve, case)
+    _draw_runs(axes, group, case, loss)
+    _write_notes(axes, group, case, loss)
+
+
+def set_limits(axes: Axes, *, right: float, top: float) -> None:
+    """Let axes reach a little beyond the last iteration and the highest loss."""
+    axes.set(xlim=(-0.01 * right, 1.02 * right), ylim=(-0.04 * top, 1.08 * top))
+
+
+def style_axes(axes: Axes, title: str, *, is_left: bool = True, is_bottom: bool = True) -> None:
+    """Set ticks and title; the labels of numbers only where no panel beside or below has them."""
+    axes.set_title(title, loc="left", size=TEXT_SIZE, weight="bold", color=INK, pad=4)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 4, 5, 10]))
     axes.yaxis.set_major_formatter("{x:.3g}")

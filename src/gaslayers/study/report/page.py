@@ -78,6 +78,21 @@ def write_report(out: Path) -> list[Path]:
     return [out / name for name in files]
 
 
+def draw_study_pictures(out: Path) -> list[Picture]:
+    """Draw the pictures of `write_report` without writing them.
+
+    Raises:
+        FileNotFoundError: As for `write_report`.
+        ValueError: As for `write_report`.
+    """
+    groups = read_study(out).groups
+    return [
+        picture
+        for group, suffix in zip(groups, name_groups(groups), strict=True)
+        for picture in draw_pictures(group, suffix)
+    ]
+
+
 def name_groups(groups: tuple[Group, ...]) -> list[str]:
     """A suffix for each group's files: none for the first, else as short as tells it apart."""
     suffixes: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,10 @@ class Picture:
     def is_animated(self) -> bool:
         """Whether it moves."""
         return self.name.endswith(".gif")
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        return f'<img src="{self.data_uri}" alt="{html.escape(self.alternative)}">'
 
     @property
     def data_uri(self) -> str:

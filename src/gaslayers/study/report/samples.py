@@ -22,8 +22,8 @@ PIXELS_PER_INCH = 100
 
 COLUMNS = 3
 _GRID_PIXELS = (GRID_COLUMNS * 28, math.ceil(SAMPLE_COUNT / GRID_COLUMNS) * 28)
-_CELL_WIDTH, _CELL_HEIGHT = (pixels / PIXELS_PER_INCH for pixels in _GRID_PIXELS)
-_GAP = (WIDTH - COLUMNS * _CELL_WIDTH) / (COLUMNS + 1)
+CELL_WIDTH, CELL_HEIGHT = (pixels / PIXELS_PER_INCH for pixels in _GRID_PIXELS)
+GAP = (WIDTH - COLUMNS * CELL_WIDTH) / (COLUMNS + 1)
 _LABEL, _NOTE, _ROW_GAP = 0.2, 0.18, 0.1
 
 
@@ -60,7 +60,7 @@ def draw_samples(group: Group, iteration: int) -> Figure:
     notes = {case: describe_end(run) for case, run in shown.items()}
     ends = {case: run.record.iterations_done for case, run in shown.items()}
     has_notes = any(notes.values())
-    cell = _LABEL + has_notes * _NOTE + _CELL_HEIGHT
+    cell = _LABEL + has_notes * _NOTE + CELL_HEIGHT
     sheet = Sheet(
         f"Samples after iteration {iteration}, {VARIANT_WORDS[group.config.variant]}",
         caption_lines(group, shown.values()),
@@ -68,7 +68,7 @@ def draw_samples(group: Group, iteration: int) -> Figure:
     )
     for index, case in enumerate(CASES):
         row, column = divmod(index, COLUMNS)
-        left = _GAP + column * (_CELL_WIDTH + _GAP)
+        left = GAP + column * (CELL_WIDTH + GAP)
         top = row * (cell + _ROW_GAP)
         seed = f", seed {shown[case].config.seed}" if case in shown and len(seeds) > 1 else ""
         note = notes[case] if case in shown and iteration >= ends[case] else ""
@@ -76,16 +76,12 @@ def draw_samples(group: Group, iteration: int) -> Figure:
         label_top = top if note or not has_notes else top + _NOTE
         sheet.write(case + seed, left=left, top=label_top, size=TEXT_SIZE, color=INK)
         sheet.write(note, left=left, top=top + _LABEL, size=SMALL_SIZE, color=FAINT)
-        axes = sheet.add_axes(
-            left=left, top=top + cell - _CELL_HEIGHT, width=_CELL_WIDTH, height=_CELL_HEIGHT
+        sheet.add_grid(
+            read_grid(shown[case], iteration) if case in shown else None,
+            left=left,
+            top=top + cell - CELL_HEIGHT,
+            width=CELL_WIDTH,
+            height=CELL_HEIGHT,
+            why_empty="no samples" if case in shown else group.why_empty(case),
         )
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        grid = read_grid(shown[case], iteration) if case in shown else None
-        if grid is None:
-            axes.set_facecolor("#eeeeee")
-            why = "no samples" if case in shown else group.why_empty(case)
-            axes.text(0.5, 0.5, why, ha="center", va="center", size=TEXT_SIZE, color=FAINT)
-        else:
-            axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     return sheet.figure

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+from numpy.typing import NDArray
 
 from gaslayers.models import CASES
 
@@ -80,6 +82,19 @@ class Sheet:
         return self.figure.add_axes(
             (left / WIDTH, bottom / self.height, width / WIDTH, height / self.height)
         )
+
+    def add_grid(
+        self, grid: NDArray[np.uint8] | None, *, why_empty: str = "no samples", **place: float
+    ) -> None:
+        """Place a grey picture, or the reason why there is none; places as for `add_axes`."""
+        axes = self.add_axes(**place)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if grid is None:
+            axes.set_facecolor("#eeeeee")
+            axes.text(0.5, 0.5, why_empty, ha="center", va="center", size=TEXT_SIZE, color=FAINT)
+        else:
+            axes.imshow(grid, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
 
 
 def _wrap(text: str, size: float, weight: str = "normal") -> list[str]:

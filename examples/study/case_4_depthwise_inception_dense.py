@@ -1,0 +1,97 @@
+r"""
+Case 4: depthwise inception and dense blocks
+============================================
+
+The smallest maps and the deepest network: a separable stem, then three dense blocks of inception
+layers with transitions between them. It was announced with four dense blocks; the source has
+three.
+"""
+
+# %%
+# The network
+# -----------
+#
+# The stem is a :class:`~gaslayers.DepthwiseInceptionBlock`, the dense blocks are
+# :class:`~gaslayers.DenseBlock` with an inception ``layer``, and each
+# :class:`~gaslayers.TransitionBlock` narrows to 4 channels before the average pooling. The norms
+# inside are the frozen ones.
+
+import argparse
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from gaslayers import count, saved_bytes
+from gaslayers.models import build_discriminator
+from gaslayers.study import (
+    PRESETS,
+    draw_run_pictures,
+    load_digits,
+    read_run,
+    replay,
+    run_case,
+)
+
+CASE = "depthwise_inception_dense"
+discriminator = build_discriminator(CASE, variant="as_coded")
+print(discriminator)
+
+# %%
+# What it costs
+# -------------
+#
+# A dense block reads all of its earlier features again in every layer, and autograd keeps each
+# normalised copy; the lean path keeps one buffer.
+
+images = torch.zeros(32, 1, 28, 28)
+plain = build_discriminator(CASE, variant="as_coded", memory_efficient=False)
+print(f"kept for backward at batch 32, plain: {saved_bytes(plain, images):12,} bytes")
+print(f"kept for backward at batch 32, lean:  {saved_bytes(discriminator, images):12,} bytes")
+count(discriminator, images)
+
+# %%
+# The experiment
+# --------------
+#
+# Run by hand with ``--preset faithful``, this script is the whole experiment: 2000 iterations at
+# batch 32, one step of D to four of G, on a GPU where there is one; it can be stopped and started
+# again. Run without, as on this page, it trains the first iterations and compares their losses, and
+# the hashes of configuration and code, with the committed record: a record that is not of this code
+# stops the script.
+
+parser = argparse.ArgumentParser(description="Case 4: depthwise inception and dense blocks.")
+parser.add_argument("--preset", choices=PRESETS, help="train anew in full; faithful is 2018's")
+preset = parser.parse_args().preset
+records = Path(__file__).resolve().parent.parent / "records" / "faithful"
+
+digits = load_digits()
+if preset is None:
+    torch.set_num_threads(1)  # as in the record: another number of threads rounds differently
+    run = read_run(records / f"{CASE}-as_coded-seed0")
+    print(replay(run, digits, Fabric(accelerator="cpu", devices=1)))
+else:
+    fabric = Fabric(accelerator="auto", devices=1)
+    run = run_case(CASE, Path("gaslayers-study") / preset, digits, fabric, preset=preset)
+pictures = draw_run_pictures(run)
+
+# %%
+# What happened
+# -------------
+#
+# D answers 1/2 to every image for as long as it trains: losses of 8 and 4 on the dot. Its logits
+# start with a spread of 1e-5, 40 times less than case 1's: with weights of standard deviation 0.02
+# and no norm the signal shrinks in every layer. The collapse that 2018 put down to depthwise
+# convolution - there is one, in the stem - is that of an initialisation.
+
+pictures[0]
+
+# %%
+# Its images at every saved iteration, from the same 32 points of noise:
+
+pictures[1]
+
+# %%
+# And as they follow each other:
+
+pictures[2]
