@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 _HOOKS = (
     "_forward_hooks",
@@ -45,13 +46,15 @@ def plain(reason: str) -> Execution:
 def reason_for_plain(replaced: Iterable[nn.Module], *, memory_efficient: bool) -> str | None:
     """What speaks against a lean path that does not call these inner modules; None: nothing.
 
-    A hook on one of them would not run; under `torch.func` transforms the plain composition is
-    what PyTorch can transform.
+    A hook on one of them would not run; under `torch.func` transforms and in forward mode the
+    plain composition is what PyTorch can transform.
     """
     if not memory_efficient:
         return "memory_efficient=False"
     if torch._C._are_functorch_transforms_active():  # no public question exists
         return "a torch.func transform is active"
+    if forward_ad._current_level >= 0:  # nor here
+        return "forward-mode differentiation is active"
     hooked = find_hooked(replaced)
     if hooked is not None:
         return f"a hook sits on an inner {type(hooked).__name__}"
