@@ -327,6 +327,26 @@ def test_wrong_argument_is_refused(arguments: dict, error: type, message: str) -
 
 
 @pytest.mark.parametrize(
+    ("narrow", "wide"), [("inception_8", "inception_16"), ("inception_16", "inception_32")]
+)
+def test_base_filters_make_one_inception_case_another(narrow: str, wide: str) -> None:
+    filters = int(wide.removeprefix("inception_"))
+    assert str(build_discriminator(narrow, base_filters=filters)) == str(build_discriminator(wide))
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_base_filters_scale_the_stages_of_every_case(case: str, variant: str) -> None:
+    own = {"original": 32, "depthwise_inception": 32, "depthwise_inception_dense": 16}
+    filters = own.get(case) or int(case.removeprefix("inception_"))
+    default = build_discriminator(case, variant=variant)
+    assert str(build_discriminator(case, variant=variant, base_filters=filters)) == str(default)
+    doubled = build_discriminator(case, variant=variant, base_filters=2 * filters)
+    assert doubled.stages[0].out_channels == 2 * default.stages[0].out_channels
+    assert doubled(torch.zeros(2, 1, 28, 28)).shape == (2, 1)
+
+
+@pytest.mark.parametrize(
     ("switch", "error", "message"),
     [
         (

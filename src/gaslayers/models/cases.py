@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from gaslayers._checks import bad_type, check_bool, check_choice, check_int
+from gaslayers._checks import bad_type, bad_value, check_bool, check_choice, check_int
 from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks import (
     ConvNormAct,
@@ -92,11 +92,11 @@ def _four_stages(
 
 
 def _plain(
-    in_channels: int, switches: Switches, *, memory_efficient: MemoryEfficient
+    in_channels: int, filters: int, switches: Switches, *, memory_efficient: MemoryEfficient
 ) -> list[nn.Module]:
     return _four_stages(
         in_channels,
-        (32, 64, 128, 256),
+        (filters, 2 * filters, 4 * filters, 8 * filters),
         functools.partial(ConvNormAct, memory_efficient=bool(memory_efficient)),
         switches,
         memory_efficient=memory_efficient,
@@ -104,11 +104,7 @@ def _plain(
 
 
 def _inception_stages(
-    in_channels: int,
-    switches: Switches,
-    *,
-    memory_efficient: MemoryEfficient,
-    filters: int,
+    in_channels: int, filters: int, switches: Switches, *, memory_efficient: MemoryEfficient
 ) -> list[nn.Module]:
     block = _inception(switches, memory_efficient=memory_efficient)
     widths = (filters, 2 * filters, 4 * filters, 8 * filters)
@@ -116,20 +112,22 @@ def _inception_stages(
 
 
 def _depthwise_stages(
-    in_channels: int, switches: Switches, *, memory_efficient: MemoryEfficient
+    in_channels: int, filters: int, switches: Switches, *, memory_efficient: MemoryEfficient
 ) -> list[nn.Module]:
     multiplier = switches.width_multiplier
     block = _depthwise_inception(
         switches, memory_efficient=memory_efficient, width_multiplier=multiplier
     )
-    widths = tuple(int(half + multiplier * half) for half in (16, 32, 64, 128))
+    # Two branches of half the stage's filters each, one of them widened.
+    halves = (filters // 2, filters, 2 * filters, 4 * filters)
+    widths = tuple(int(half + multiplier * half) for half in halves)
     return _four_stages(in_channels, widths, block, switches, memory_efficient=memory_efficient)
 
 
 def _dense_stages(
-    in_channels: int, switches: Switches, *, memory_efficient: MemoryEfficient
+    in_channels: int, filters: int, switches: Switches, *, memory_efficient: MemoryEfficient
 ) -> list[nn.Module]:
-    """A stem of 16 channels, then dense blocks of three layers with a transition after each."""
+    """A stem, then dense blocks of three layers with a transition after each."""
     stem = _depthwise_inception(switches, memory_efficient=memory_efficient)
     layer = (
         stem
@@ -138,12 +136,12 @@ def _dense_stages(
     )
     norm_layer = NORMS[switches.norm]
     activation_layer = ACTIVATIONS[switches.activation]
-    stages = [stem(in_channels, 16)]
-    channels = 16
+    stages = [stem(in_channels, filters)]
+    channels = filters
     for _ in range(switches.dense_blocks):
         dense = DenseBlock(
             channels,
-            16,
+            filters,
             num_layers=3,
             layer=layer,
             norm_layer=norm_layer,
@@ -162,14 +160,15 @@ def _dense_stages(
     return stages
 
 
-_STAGES: dict[str, Callable[..., list[nn.Module]]] = {
-    "original": _plain,
-    "depthwise_inception": _depthwise_stages,
-    "inception_32": functools.partial(_inception_stages, filters=32),
-    "depthwise_inception_dense": _dense_stages,
-    "inception_16": functools.partial(_inception_stages, filters=16),
-    "inception_8": functools.partial(_inception_stages, filters=8),
+_STAGES: dict[str, tuple[Callable[..., list[nn.Module]], int]] = {
+    "original": (_plain, 32),
+    "depthwise_inception": (_depthwise_stages, 32),
+    "inception_32": (_inception_stages, 32),
+    "depthwise_inception_dense": (_dense_stages, 16),
+    "inception_16": (_inception_stages, 16),
+    "inception_8": (_inception_stages, 8),
 }
+"""How the stages of each case are built, and its base filters."""
 
 CASES: tuple[str, ...] = tuple(_STAGES)
 """The six cases in the order of the 2018 study."""
@@ -180,6 +179,7 @@ def build_discriminator(
     *,
     variant: str = "as_coded",
     switches: Switches | None = None,
+    base_filters: int | None = None,
     in_channels: int = 1,
     image_size: int = 28,
     memory_efficient: MemoryEfficient = True,
@@ -191,6 +191,8 @@ def build_discriminator(
         variant: ``"as_coded"``: the 2018 source, faults included; ``"as_described"``: its text
             and drawing; ``"modern"``: what one would train today. `Switches` lists what differs.
         switches: Single deviations, in place of a variant's.
+        base_filters: Filters of the first stage, which all widths are multiples of; even. The
+            channels of the stem and the growth rate of the dense case. None: the case's own.
         in_channels: Channels of the image.
         image_size: Height and width of the image, at least 16.
         memory_efficient: Let the lean paths run; same outputs and gradients. ``"recompute"``: as
@@ -201,7 +203,8 @@ def build_discriminator(
 
     Raises:
         TypeError: A size that is no int, switches that are no `Switches`.
-        ValueError: An unknown case or variant, an image below 16 x 16.
+        ValueError: An unknown case or variant, an image below 16 x 16, an odd number of
+            base filters.
 
     Note:
         Differs from the original: the dense blocks put old features first and the flattened
@@ -228,8 +231,14 @@ def build_discriminator(
     elif not isinstance(switches, Switches):
         remedy = "Change a variant's: dataclasses.replace(VARIANTS[...], norm='live')."
         raise bad_type(owner, "switches", "be Switches or None", switches, remedy)
+    build_stages, filters = _STAGES[case]
+    if base_filters is not None:
+        check_int(owner, "base_filters", base_filters, minimum=2)
+        if base_filters % 2:
+            raise bad_value(owner, "base_filters", "be even: two branches share them", base_filters)
+        filters = base_filters
     network = Discriminator(
-        _STAGES[case](in_channels, switches, memory_efficient=memory_efficient),
+        build_stages(in_channels, filters, switches, memory_efficient=memory_efficient),
         in_channels=in_channels,
         image_size=image_size,
         head=switches.head,
