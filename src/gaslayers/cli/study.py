@@ -1,4 +1,4 @@
-"""The `gaslayers` command: parses, calls, prints."""
+"""`gaslayers study` and `gaslayers report`: the six-case study, and its pages drawn anew."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 from rich.console import Console
 
-from gaslayers.models import CASES, VARIANTS
+from gaslayers.cli.options import Case, Variant, fail
 from gaslayers.study.checkpoint import CheckpointError
 from gaslayers.study.config import PRESETS, make_configs
 from gaslayers.study.data import load_digits
@@ -20,15 +20,7 @@ from gaslayers.study.progress import show_progress
 from gaslayers.study.report import write_report
 from gaslayers.study.sweep import ForeignRunError, sweep
 
-app = typer.Typer(
-    help="Discriminator layers for GANs on limited memory.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-Case = Enum("Case", {case: case for case in CASES}, type=str)  # type: ignore[misc]
-Variant = Enum("Variant", {variant: variant for variant in VARIANTS}, type=str)  # type: ignore[misc]
-Preset = Enum("Preset", {preset: preset for preset in PRESETS}, type=str)  # type: ignore[misc]
+Preset = Enum("Preset", {preset: preset for preset in PRESETS}, type=str)  # type: ignore[misc]  # not static
 INTERRUPTED = 130
 
 
@@ -49,12 +41,6 @@ class OptimizerName(str, Enum):
     adam = "adam"
 
 
-@app.callback()
-def main() -> None:
-    """Discriminator layers for GANs on limited memory."""
-
-
-@app.command()
 def study(
     preset: Annotated[
         Preset | None, typer.Option(help="[default: quick on CPU, faithful elsewhere]")
@@ -113,10 +99,9 @@ def study(
     except ValidationError as error:
         _refuse_option(error)
     except (OSError, ValueError, ForeignRunError, CheckpointError) as error:
-        _fail("study", error)
+        fail("study", error)
 
 
-@app.command()
 def report(
     out: Annotated[Path, typer.Argument(help="A folder that `gaslayers study` wrote.")],
 ) -> None:
@@ -124,7 +109,7 @@ def report(
     try:
         _draw(out, Console())
     except (OSError, ValueError) as error:
-        _fail("report", error)
+        fail("report", error)
 
 
 def _start(device: Device) -> Fabric:
@@ -141,12 +126,6 @@ def _refuse_option(error: ValidationError) -> NoReturn:
     option = f"--{fault['loc'][0]}".replace("_", "-")
     message = f"{fault['msg']}, got {fault['input']!r}."
     raise typer.BadParameter(message, param_hint=option) from error
-
-
-def _fail(command: str, error: Exception) -> NoReturn:
-    message = " ".join(str(error).split())  # one line, whatever library the error comes from
-    typer.echo(f"gaslayers {command}: {message}", err=True)
-    raise typer.Exit(1) from error
 
 
 def _draw(out: Path, console: Console) -> None:

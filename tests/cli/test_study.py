@@ -9,25 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from gaslayers import cli
+from gaslayers.cli import study
 from gaslayers.models import CASES
 from gaslayers.study.checkpoint import CheckpointError
 from gaslayers.study.config import TRAINING
 from gaslayers.study.data import load_digits
 from gaslayers.study.records import RunFolder
 from gaslayers.study.sweep import ForeignRunError
-
-
-@pytest.fixture
-def invoke(monkeypatch, tmp_path):
-    """Call the command in an empty folder; its default folders land there."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")  # usage errors are drawn in a box of this width
-    threads = torch.get_num_threads()
-    yield lambda *arguments: CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -38,8 +27,8 @@ def swept(monkeypatch):
     def sweep(configs, out, digits, fabric, *, preset, on_run):
         calls.append({"configs": configs, "out": out, "digits": digits, "preset": preset})
 
-    monkeypatch.setattr(cli, "sweep", sweep)
-    monkeypatch.setattr(cli, "write_report", lambda out: [out / "summary.md"])
+    monkeypatch.setattr(study, "sweep", sweep)
+    monkeypatch.setattr(study, "write_report", lambda out: [out / "summary.md"])
     return calls
 
 
@@ -47,7 +36,7 @@ def stop_with(monkeypatch, error):
     def sweep(*_, **__):
         raise error
 
-    monkeypatch.setattr(cli, "sweep", sweep)
+    monkeypatch.setattr(study, "sweep", sweep)
 
 
 def test_study_without_options_runs_the_quick_preset_on_cpu(invoke, swept):
@@ -93,7 +82,7 @@ def test_study_hands_every_option_on(invoke, swept):
 @pytest.mark.parametrize(("has_cuda", "preset"), [(False, "quick"), (True, "faithful")])
 def test_study_chooses_preset_by_device(invoke, swept, monkeypatch, has_cuda, preset):
     fabric = type("Fabric", (), {"device": torch.device("cuda" if has_cuda else "cpu")})()
-    monkeypatch.setattr(cli, "Fabric", lambda **_: fabric)
+    monkeypatch.setattr(study, "Fabric", lambda **_: fabric)
     assert invoke("study").exit_code == 0
     assert swept[0]["preset"] == preset
 
@@ -194,7 +183,7 @@ def test_report_lists_what_it_wrote(invoke, monkeypatch):
         asked.append(out)
         return [out / "a.png", out / "summary.md"]
 
-    monkeypatch.setattr(cli, "write_report", write_report)
+    monkeypatch.setattr(study, "write_report", write_report)
     answer = invoke("report", "some/folder")
     assert answer.exit_code == 0
     assert asked == [Path("some/folder")]
@@ -206,11 +195,10 @@ def test_report_says_in_one_line_that_no_run_is_finished(invoke, tmp_path):
     assert_one_line(answer, "gaslayers report: write_report: .* must hold a finished run")
 
 
-def test_help_names_both_commands(invoke):
+def test_help_names_every_command(invoke):
     answer = invoke("--help")
     assert answer.exit_code == 0
-    assert "study" in answer.stdout
-    assert "report" in answer.stdout
+    assert all(command in answer.stdout for command in ("study", "report", "cost", "fit"))
 
 
 SMALL = ("--case", "inception_8", "--iterations", "3", "--batch-size", "4", "--threads", "1")

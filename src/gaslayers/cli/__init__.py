@@ -1,0 +1,5 @@
+"""The `gaslayers` command: parses, calls, prints."""
+
+from gaslayers.cli.app import app
+
+__all__ = ["app"]

@@ -1,0 +1,17 @@
+"""The command and its subcommands."""
+
+from __future__ import annotations
+
+import typer
+
+from gaslayers.cli.cost import cost
+from gaslayers.cli.fit import fit
+from gaslayers.cli.study import report, study
+
+app = typer.Typer(
+    help="Discriminator layers for GANs on limited memory.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (study, report, cost, fit):
+    app.command()(command)

@@ -1,0 +1,127 @@
+"""How wide a discriminator may be for its training step to fit a budget of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gaslayers._checks import bad_value, check_choice, check_int
+from gaslayers._typing import MemoryEfficient
+from gaslayers.accounting import peak_memory
+from gaslayers.losses import LSGANDiscriminatorLoss
+from gaslayers.models import CASES, build_discriminator
+
+_OWNER = "fit_base_filters"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The widest discriminator of a case whose D step fits a budget.
+
+    Args:
+        case: The case that it is a version of.
+        base_filters: Its filters in the first stage.
+        params: Its parameters.
+        peak_bytes: Tensor peak of its D step.
+        next_peak_bytes: That of the next wider one, which is above the budget.
+        budget_bytes: What was asked for.
+    """
+
+    case: str
+    base_filters: int
+    params: int
+    peak_bytes: int
+    next_peak_bytes: int
+    budget_bytes: int
+
+
+class _DiscriminatorStep(nn.Module):
+    """The loss of a D step: real and generated images as two batches."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.loss = LSGANDiscriminatorLoss()
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        loss: Tensor = self.loss(self.discriminator(real), self.discriminator(fake))
+        return loss
+
+
+def fit_base_filters(
+    case: str,
+    *,
+    budget_bytes: int,
+    variant: str = "as_coded",
+    batch_size: int = 32,
+    in_channels: int = 1,
+    image_size: int = 28,
+    memory_efficient: MemoryEfficient = True,
+    optimizer: type[torch.optim.Optimizer] | None = torch.optim.RMSprop,
+) -> Fit:
+    """Find the most base filters with which a D step's tensors fit a budget, training nothing.
+
+    The step holds D's parameters, gradients and optimiser state, a batch of real and one of
+    generated images, and what both passes through D keep. The generator is not in it.
+
+    Args:
+        case: One of `gaslayers.models.CASES`.
+        budget_bytes: What the tensor peak may be.
+        variant: As for `gaslayers.models.build_discriminator`.
+        batch_size: Images in each of the two batches.
+        in_channels: Channels of the images.
+        image_size: Height and width of the images.
+        memory_efficient: As for `gaslayers.models.build_discriminator`.
+        optimizer: Of D; None: no update.
+
+    Raises:
+        TypeError: A size that is no int.
+        ValueError: An unknown case, a size below 1, a budget that not even two filters fit.
+
+    Example:
+        >>> fit = fit_base_filters("inception_8", budget_bytes=2**20, batch_size=8)
+        >>> fit.peak_bytes <= 2**20 < fit.next_peak_bytes
+        True
+    """
+    check_choice(_OWNER, "case", case, CASES)
+    check_int(_OWNER, "budget_bytes", budget_bytes)
+    check_int(_OWNER, "batch_size", batch_size)
+
+    def build(filters: int) -> nn.Module:
+        return build_discriminator(
+            case,
+            variant=variant,
+            base_filters=filters,
+            in_channels=in_channels,
+            image_size=image_size,
+            memory_efficient=memory_efficient,
+        )
+
+    images = torch.zeros(batch_size, in_channels, image_size, image_size)
+
+    def peak(pairs: int) -> int:
+        """Of two filters a pair: every case takes even numbers."""
+        step = _DiscriminatorStep(build(2 * pairs))
+        return peak_memory(step, (images, images.clone()), optimizer=optimizer).peak
+
+    fits, fails = 0, 1
+    peaks: dict[int, int] = {}
+    while (peaks.setdefault(fails, peak(fails))) <= budget_bytes:
+        fits, fails = fails, 2 * fails
+    if not fits:
+        rule = f"be at least the {peaks[1]:,} bytes that two filters take"
+        raise bad_value(_OWNER, "budget_bytes", rule, budget_bytes)
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        peaks[middle] = peak(middle)
+        fits, fails = (middle, fails) if peaks[middle] <= budget_bytes else (fits, middle)
+    return Fit(
+        case=case,
+        base_filters=2 * fits,
+        params=sum(parameter.numel() for parameter in build(2 * fits).parameters()),
+        peak_bytes=peaks[fits],
+        next_peak_bytes=peaks[fails],
+        budget_bytes=budget_bytes,
+    )

@@ -1,0 +1,164 @@
+"""`gaslayers cost` and `gaslayers fit` print what the library computes, for whatever is named."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from gaslayers import InceptionBlock, count, max_batch_size, peak_memory, saved_bytes
+from gaslayers.models import build_discriminator
+from gaslayers.study.fitting import fit_base_filters
+
+
+def read_rows(answer) -> list[dict]:
+    assert answer.exit_code == 0, answer.output
+    return json.loads(answer.stdout)
+
+
+def test_cost_of_a_case_is_what_the_library_counts(invoke):
+    options = ("--input", "4,1,28,28", "--optimizer", "adam", "--format", "json")
+    (row,) = read_rows(invoke("cost", "inception_8", *options, "--budget", "1MiB"))
+    lean, plain = (
+        build_discriminator("inception_8", memory_efficient=choice) for choice in (True, False)
+    )
+    x = torch.zeros(4, 1, 28, 28)
+    counted = count(lean, x)
+    adam = {"optimizer": torch.optim.Adam}
+    budget = {"budget_bytes": 2**20, **adam}
+    assert row == {
+        "name": "inception_8",
+        "input_shape": [4, 1, 28, 28],
+        "params": 13857,
+        "macs": counted.macs,
+        "flops": counted.flops,
+        "saved_bytes": saved_bytes(lean, x),
+        "saved_bytes_plain": saved_bytes(plain, x),
+        "peak_bytes": peak_memory(lean, x, **adam).peak,
+        "peak_bytes_plain": peak_memory(plain, x, **adam).peak,
+        "budget_bytes": 2**20,
+        "max_batch_size": max_batch_size(lean, (1, 28, 28), **budget),
+        "max_batch_size_plain": max_batch_size(plain, (1, 28, 28), **budget),
+    }
+
+
+def test_cost_of_a_block_with_arguments(invoke):
+    options = ("--input", "2,3,8,8", "--optimizer", "none", "--format", "json")
+    (row,) = read_rows(invoke("cost", "InceptionBlock(3, 8, kernel_sizes=(1, 5))", *options))
+    block, x = InceptionBlock(3, 8, kernel_sizes=(1, 5)), torch.zeros(2, 3, 8, 8)
+    assert row["macs"] == count(block, x).macs
+    assert row["peak_bytes"] == peak_memory(block, x).peak
+    assert row["max_batch_size"] is None
+
+
+USERS_MODULE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.layer = nn.Linear(3, width)
+    def forward(self, x):
+        return self.layer(x)
+
+ready = Net(2)
+number = 3
+def wrong():
+    return "no module"
+"""
+
+
+@pytest.fixture
+def users_module(tmp_path, monkeypatch):
+    (tmp_path / "users_nets.py").write_text(USERS_MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("target", "params"),
+    [
+        ("users_nets:Net", 16),
+        ("users_nets.Net", 16),
+        ("users_nets:Net(5)", 20),
+        ("users_nets:Net(width=6)", 24),
+        ("users_nets:ready", 8),
+    ],
+)
+def test_cost_of_a_users_module_which_has_no_plain_twin(invoke, users_module, target, params):
+    (row,) = read_rows(invoke("cost", target, "--input", "7,3", "--format", "json"))
+    assert (row["params"], row["macs"]) == (params, 7 * 3 * (params // 4))
+    assert row["saved_bytes_plain"] is None
+    assert row["peak_bytes_plain"] is None
+
+
+def test_cost_prints_a_table_of_several(invoke, users_module):
+    answer = invoke("cost", "users_nets:Net", "users_nets:ready", "--input", "7,3")
+    lines = answer.stdout.splitlines()
+    optimizer = torch.optim.RMSprop  # the default
+    peak = peak_memory(nn.Linear(3, 4), torch.zeros(7, 3), optimizer=optimizer).peak
+    row = ["users_nets:Net", "7 x 3", "16", "84", "84", "-", f"{peak:,}", "-"]
+    assert re.split(r" {2,}", lines[-2]) == row
+    assert lines[-1].startswith("users_nets:ready")
+    markdown = invoke("cost", "users_nets:Net", "--input", "7,3", "--format", "markdown").stdout
+    assert "| `users_nets:Net` | 7 x 3 | 16 | 84 |" in markdown
+
+
+@pytest.mark.slow
+def test_cost_without_a_target_is_of_all_six_cases(invoke):
+    rows = read_rows(invoke("cost", "--input", "2,1,28,28", "--format", "json"))
+    assert [row["params"] for row in rows] == [388865, 202193, 216705, 21033, 54593, 13857]
+    assert all(row["saved_bytes"] < row["saved_bytes_plain"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nope", "--input", "1,3"), "'nope' must be a case (original, "),
+        (("users_nets:nope", "--input", "1,3"), "has no attribute 'nope'"),
+        (("users_nets:number", "--input", "1,3"), "must be a module or build one"),
+        (("users_nets:wrong", "--input", "1,3"), "must be a torch.nn.Module or build one, not"),
+        (("users_nets:Net(a)", "--input", "1,3"), "may have literals as arguments alone"),
+        (("users_nets:Net(1)[0]", "--input", "1,3"), "must be a path with arguments in paren"),
+        (("users_nets:Net(1, 2)", "--input", "1,3"), "cannot be built: "),
+        (("InceptionBlock(3, 1)", "--input", "1,3"), "cannot be built: InceptionBlock: `out_ch"),
+        (("users_nets:Net",), "'users_nets:Net' needs the shape of its input"),
+        (("inception_8", "--input", "1,x"), "must be sizes with commas between, as 32,3,64,64"),
+        (("inception_8", "--input", "0,1"), "must be sizes of at least 1, got '0,1'"),
+        (("inception_8", "--budget", "much"), "must be a size in bytes, as 4GiB or 500MB, got"),
+        (("inception_8", "--budget", "0"), "must be at least one byte, got '0'"),
+    ],
+)
+def test_cost_names_what_is_wrong(invoke, users_module, arguments, message):
+    answer = invoke("cost", *arguments)
+    assert answer.exit_code == 2
+    assert message in " ".join(answer.stderr.replace("│", " ").split())
+
+
+def test_cost_says_in_one_line_that_the_input_does_not_fit(invoke):
+    answer = invoke("cost", "inception_8", "--input", "2,3,28,28")
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("gaslayers cost: ")
+    assert answer.stderr.count("\n") == 1
+
+
+def test_fit_prints_the_widest_that_fits(invoke):
+    answer = invoke("fit", "--case", "inception", "--budget", "600kB", "--batch-size", "4")
+    found = fit_base_filters("inception_8", budget_bytes=600_000, batch_size=4)
+    assert answer.exit_code == 0
+    assert answer.stdout.splitlines() == [
+        f"inception: {found.base_filters} base filters, {found.params:,} parameters",
+        f"peak of a D step: {found.peak_bytes:,} of 600,000 bytes; "
+        f"with {found.base_filters + 2} filters {found.next_peak_bytes:,}",
+    ]
+
+
+def test_fit_names_what_is_wrong(invoke):
+    answer = invoke("fit", "--case", "nope", "--budget", "1MiB")
+    assert answer.exit_code == 2
+    assert "must be one of original" in answer.stderr
+    answer = invoke("fit", "--case", "inception", "--budget", "1kB")
+    assert answer.exit_code == 1
+    assert "`budget_bytes` must be at least the" in answer.stderr
