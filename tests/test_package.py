@@ -28,6 +28,9 @@ PUBLIC_NAMES = {
         "LSGANGeneratorLoss",
         "TransitionBlock",
         "count",
+        "max_batch_size",
+        "measure_peak",
+        "peak_memory",
         "saved_bytes",
     ),
     "gaslayers.functional": ("lsgan_discriminator_loss", "lsgan_generator_loss"),
@@ -94,6 +97,14 @@ def test_public_names_exist_and_are_documented(module: str) -> None:
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match=r"module 'gaslayers' has no attribute 'Inception'"):
         gaslayers.Inception  # noqa: B018  (the look-up is what is tested)
+
+
+def test_names_looked_up_on_first_use_are_listed_before() -> None:
+    code = "import gaslayers, json; print(json.dumps(dir(gaslayers)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert set(gaslayers.__all__) | {"__version__"} <= set(json.loads(done.stdout))
 
 
 def test_version_is_one_and_the_same_everywhere() -> None:

@@ -16,7 +16,13 @@ from gaslayers.blocks import (
 from gaslayers.losses import LSGANDiscriminatorLoss, LSGANGeneratorLoss
 
 if TYPE_CHECKING:
-    from gaslayers.accounting import count, saved_bytes
+    from gaslayers.accounting import (
+        count,
+        max_batch_size,
+        measure_peak,
+        peak_memory,
+        saved_bytes,
+    )
 
 __version__ = "0.1.0"
 
@@ -31,14 +37,23 @@ __all__ = [
     "LSGANGeneratorLoss",
     "TransitionBlock",
     "count",
+    "max_batch_size",
+    "measure_peak",
+    "peak_memory",
     "saved_bytes",
 ]
 
+# Accounting loads fvcore and is looked up on first use, so that the layers need torch alone.
+_LAZY = ("count", "max_batch_size", "measure_peak", "peak_memory", "saved_bytes")
+
 
 def __getattr__(name: str) -> Any:
-    # Accounting loads fvcore and is looked up on first use, so that the layers need torch alone.
-    if name in ("count", "saved_bytes"):
+    if name in _LAZY:
         from gaslayers import accounting
 
         return getattr(accounting, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

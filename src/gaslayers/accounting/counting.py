@@ -32,7 +32,7 @@ def count(
     the same pass, and both must find the same MACs in every module. Both work on a copy: the
     module, its inputs and every random state stay as they are, also where the pass raises.
 
-    Blocks with a `memory_efficient` count as the plain composition that they stand for, compiled
+    Blocks with a ``memory_efficient`` count as the plain composition that they stand for, compiled
     modules as what was compiled, checkpointed ones without their recomputation.
 
     Args:
