@@ -13,7 +13,26 @@ from typing import Any
 import torch
 from torch.utils import collect_env
 
-PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "torchgan", "gaslayers")
+PACKAGES = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "lightning_fabric": "lightning-fabric",
+    "timm": "timm",
+    "torchgan": "torchgan",
+    "fvcore": "fvcore",
+    "torchinfo": "torchinfo",
+    "ptflops": "ptflops",
+    "thop": "thop",
+    "kitsune": "torch-kitsune",
+    "deepspeed": "deepspeed",
+    "gaslayers": "gaslayers",
+}
+"""Distributions by the name that they are imported by."""
+
+
+def is_installed(package: str) -> bool:
+    """Whether this can be imported; a peer that cannot takes no part."""
+    return importlib.util.find_spec(package) is not None
 
 
 def describe_run() -> dict[str, Any]:
@@ -42,9 +61,7 @@ def system_load() -> float | None:
 
 
 def _versions() -> dict[str, str]:
-    # A peer that is not installed takes no part.
-    installed = [name for name in PACKAGES if importlib.util.find_spec(name.replace("-", "_"))]
-    return {name: version(name) for name in installed}
+    return {name: version(name) for package, name in PACKAGES.items() if is_installed(package)}
 
 
 def _processor() -> str:

@@ -7,7 +7,6 @@ fresh, so that no compiled code or gradient is shared.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from benchmarks.provenance import is_installed
 from gaslayers import DenseBlock, InceptionBlock
 from gaslayers.models import CASES, VARIANTS, build_discriminator
 
@@ -43,7 +43,7 @@ class Way:
     @property
     def is_installed(self) -> bool:
         """Whether its package is there."""
-        return importlib.util.find_spec(self.needs) is not None
+        return is_installed(self.needs)
 
 
 @dataclasses.dataclass(frozen=True)
