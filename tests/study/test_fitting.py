@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaslayers import peak_memory
+from gaslayers import LSGANDiscriminatorLoss, peak_memory
 from gaslayers.models import build_discriminator
-from gaslayers.study.fitting import _DiscriminatorStep, fit_base_filters
+from gaslayers.study.fitting import fit_base_filters
+from gaslayers.study.memory import DiscriminatorStep
 
 BATCH = 4
 
 
 def peak_of(case: str, filters: int, **options) -> int:
-    step = _DiscriminatorStep(build_discriminator(case, base_filters=filters, **options))
+    network = build_discriminator(case, base_filters=filters, **options)
+    step = DiscriminatorStep(network, LSGANDiscriminatorLoss())
     images = (torch.zeros(BATCH, 1, 28, 28), torch.zeros(BATCH, 1, 28, 28))
     return peak_memory(step, images, optimizer=torch.optim.RMSprop).peak
 

@@ -1,57 +1,19 @@
 from __future__ import annotations
 
-import os
-import sys
-from types import SimpleNamespace
+import functools
 
 import pytest
 import torch
 from lightning_fabric import Fabric
 
-from gaslayers.study import memory
-from gaslayers.study.memory import measure_discriminator_step
+from gaslayers import peak_memory, saved_bytes
+from gaslayers.study.memory import (
+    DiscriminatorStep,
+    measure_discriminator_step,
+    predict_discriminator_step,
+)
+from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.training import Game
-
-DEVICE = torch.device("cuda", 0)
-
-
-class NVMLError(Exception):
-    """What the driver's library raises."""
-
-
-class FakeDriver(SimpleNamespace):
-    """pynvml as far as it is asked: one GPU and the processes on it."""
-
-    NVMLError = NVMLError
-
-    def __init__(self, processes=(), fault=None):
-        super().__init__(processes=processes, fault=fault, open=0, asked=[])
-
-    def nvmlInit(self):  # noqa: N802
-        self.open += 1
-
-    def nvmlShutdown(self):  # noqa: N802
-        self.open -= 1
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
-        self.asked.append(uuid)
-        if self.fault is not None:
-            raise self.fault
-        return "handle"
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802
-        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self.processes]
-
-
-@pytest.fixture
-def install(monkeypatch):
-    def install(driver):
-        monkeypatch.setitem(sys.modules, "pynvml", driver)
-        properties = SimpleNamespace(uuid="1234")
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-        return driver
-
-    return install
 
 
 def test_measure_reads_nothing_off_a_processor(make_game):
@@ -62,28 +24,28 @@ def test_measure_reads_nothing_off_a_processor(make_game):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_process_memory_is_that_of_this_process(install):
-    driver = install(FakeDriver([(1, 111), (os.getpid(), 222), (2, 333)]))
-    assert memory._process_bytes(DEVICE) == 222
-    assert driver.asked == ["GPU-1234"]
-    assert driver.open == 0
+@pytest.mark.parametrize("case", ["inception_8", "depthwise_inception"])
+def test_prediction_is_that_of_the_step_which_runs(make_game, case):
+    game = make_game(case=case)
+    found = predict_discriminator_step(game)
+    assert found.saved_bytes < found.saved_bytes_plain
+    assert found.tensor_peak < found.tensor_peak_plain
+    # What the run's own D keeps of its own images, both batches together.
+    real = game._to_device(game.batches.training(0))
+    step = DiscriminatorStep(game.discriminator, game.discriminator_loss)
+    assert found.saved_bytes == saved_bytes(step, (real, real.clone()))
+    optimizer = functools.partial(make_optimizer, config=game.config)
+    assert found.tensor_peak == peak_memory(step, (real, real.clone()), optimizer=optimizer).peak
 
 
-@pytest.mark.parametrize("processes", [(), ((1, 111),), ((os.getpid(), None),)])
-def test_process_memory_is_absent_where_driver_does_not_say(install, processes):
-    install(FakeDriver(processes))
-    assert memory._process_bytes(DEVICE) is None
-
-
-def test_process_memory_is_absent_where_driver_refuses(install):
-    driver = install(FakeDriver(fault=NVMLError("not supported")))
-    assert memory._process_bytes(DEVICE) is None
-    assert driver.open == 0
-
-
-def test_process_memory_is_absent_without_the_library(install):
-    install(None)  # what makes Python's import fail
-    assert memory._process_bytes(DEVICE) is None
+def test_prediction_leaves_the_game_alone(make_game):
+    game = make_game()
+    before = {name: tensor.clone() for name, tensor in game.discriminator.state_dict().items()}
+    random_state = torch.get_rng_state()
+    predict_discriminator_step(game)
+    after = game.discriminator.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

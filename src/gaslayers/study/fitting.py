@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gaslayers._checks import bad_value, check_choice, check_int
 from gaslayers._typing import MemoryEfficient
 from gaslayers.accounting import peak_memory
 from gaslayers.losses import LSGANDiscriminatorLoss
 from gaslayers.models import CASES, build_discriminator
+from gaslayers.study.memory import DiscriminatorStep
 
 _OWNER = "fit_base_filters"
 
@@ -35,19 +36,6 @@ class Fit:
     peak_bytes: int
     next_peak_bytes: int
     budget_bytes: int
-
-
-class _DiscriminatorStep(nn.Module):
-    """The loss of a D step: real and generated images as two batches."""
-
-    def __init__(self, discriminator: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-        self.loss = LSGANDiscriminatorLoss()
-
-    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
-        loss: Tensor = self.loss(self.discriminator(real), self.discriminator(fake))
-        return loss
 
 
 def fit_base_filters(
@@ -103,7 +91,7 @@ def fit_base_filters(
 
     def peak(pairs: int) -> int:
         """Of two filters a pair: every case takes even numbers."""
-        step = _DiscriminatorStep(build(2 * pairs))
+        step = DiscriminatorStep(build(2 * pairs), LSGANDiscriminatorLoss())
         return peak_memory(step, (images, images.clone()), optimizer=optimizer).peak
 
     fits, fails = 0, 1

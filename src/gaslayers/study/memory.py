@@ -1,13 +1,64 @@
-"""What one discriminator step takes of an accelerator's memory."""
+"""What one discriminator step takes of memory: predicted everywhere, measured on an accelerator."""
 
 from __future__ import annotations
 
-import os
+import functools
 
 import torch
+from torch import Tensor, nn
 
-from gaslayers.study.records import MemoryReading
+from gaslayers.accounting import measure_peak, peak_memory, saved_bytes
+from gaslayers.models import build_discriminator
+from gaslayers.study.optimizers import make_optimizer
+from gaslayers.study.randomness import seeded_init
+from gaslayers.study.records import MemoryPrediction, MemoryReading
 from gaslayers.study.training import Game
+
+
+class DiscriminatorStep(nn.Module):
+    """The forward half of a D step as a module: the loss on real and on generated images.
+
+    Args:
+        discriminator: The network.
+        loss: Of real and generated scores.
+    """
+
+    def __init__(self, discriminator: nn.Module, loss: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.loss = loss
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Two batches of (N, C, H, W) -> a scalar."""
+        loss: Tensor = self.loss(self.discriminator(real), self.discriminator(fake))
+        return loss
+
+
+def predict_discriminator_step(game: Game) -> MemoryPrediction:
+    """Count the bytes of a run's D step, lean and plain, without running it.
+
+    In it are both batches of images, D and its optimiser; G is not.
+    """
+    config = game.config
+    size = (config.batch_size, 1, 28, 28)
+    images = [torch.zeros(size).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+    optimizer = functools.partial(make_optimizer, config=config)
+    saved, peaks = {}, {}
+    for is_lean in (True, False):
+        with seeded_init(config.seed, "init of D"):
+            discriminator = build_discriminator(
+                config.case, variant=config.variant, memory_efficient=is_lean
+            )
+        discriminator = discriminator.to(memory_format=torch.channels_last)
+        step = DiscriminatorStep(discriminator, game.discriminator_loss)
+        saved[is_lean] = saved_bytes(step, tuple(images))
+        peaks[is_lean] = peak_memory(step, tuple(images), optimizer=optimizer).peak
+    return MemoryPrediction(
+        saved_bytes=saved[True],
+        saved_bytes_plain=saved[False],
+        tensor_peak=peaks[True],
+        tensor_peak_plain=peaks[False],
+    )
 
 
 def measure_discriminator_step(game: Game) -> MemoryReading | None:
@@ -20,31 +71,10 @@ def measure_discriminator_step(game: Game) -> MemoryReading | None:
     device = game.fabric.device
     if device.type != "cuda":
         return None
-    torch.cuda.reset_peak_memory_stats(device)
-    game.discriminator_step(game.config.iterations)
-    torch.cuda.synchronize(device)
+    step = functools.partial(game.discriminator_step, game.config.iterations)
+    measured = measure_peak(step, device=device)
     return MemoryReading(
-        peak_allocated=torch.cuda.max_memory_allocated(device),
-        peak_reserved=torch.cuda.max_memory_reserved(device),
-        process=_process_bytes(device),
+        peak_allocated=measured.allocated,
+        peak_reserved=measured.reserved or 0,
+        process=measured.process,
     )
-
-
-def _process_bytes(device: torch.device) -> int | None:
-    """What the driver charges this process for, context included."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        try:
-            uuid = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        finally:
-            pynvml.nvmlShutdown()
-    except pynvml.NVMLError:  # a slice of a GPU, for one, has no such reading
-        return None
-    used = [process.usedGpuMemory for process in processes if process.pid == os.getpid()]
-    return int(used[0]) if used and used[0] is not None else None

@@ -69,6 +69,17 @@ class MemoryReading(BaseModel):
     process: int | None
 
 
+class MemoryPrediction(BaseModel):
+    """Bytes of one D step, counted without running it; plain: with the lean paths off."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    saved_bytes: int
+    saved_bytes_plain: int
+    tensor_peak: int
+    tensor_peak_plain: int
+
+
 class Record(BaseModel):
     """The record of one finished run."""
 
@@ -92,6 +103,7 @@ class Record(BaseModel):
     discriminator_forward_flops: int
     flops_convention: str
     memory: MemoryReading | None = None
+    memory_predicted: MemoryPrediction | None = None
 
 
 class RunFolder:

@@ -14,7 +14,7 @@ from gaslayers.accounting import count
 from gaslayers.study.checkpoint import Progress, load_checkpoint, save_checkpoint
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
-from gaslayers.study.memory import measure_discriminator_step
+from gaslayers.study.memory import measure_discriminator_step, predict_discriminator_step
 from gaslayers.study.program import code_hash
 from gaslayers.study.records import CurvePoint, Machine, Record, RunFolder
 from gaslayers.study.training import Game, NonFiniteLossError
@@ -102,6 +102,7 @@ def _make_record(
     config = game.config
     image = torch.zeros(1, 1, 28, 28, device=game.fabric.device)
     cost = count(game.discriminator, (image,))
+    latent = torch.zeros(2, game.generator.latent_size, device=game.fabric.device)
     done = progress.next_iteration
     return Record(
         preset=preset,
@@ -116,11 +117,12 @@ def _make_record(
         seconds=progress.seconds,
         processor_seconds=progress.processor_seconds,
         iterations_per_second=done / progress.seconds if progress.seconds else 0.0,
-        discriminator_parameters=sum(p.numel() for p in game.discriminator.parameters()),
-        generator_parameters=sum(p.numel() for p in game.generator.parameters()),
+        discriminator_parameters=cost.params,
+        generator_parameters=count(game.generator, (latent,)).params,
         discriminator_forward_flops=config.batch_size * cost.flops,
         flops_convention=cost.convention,
         memory=measure_discriminator_step(game),
+        memory_predicted=predict_discriminator_step(game),
     )
 
 

@@ -107,7 +107,7 @@ def check_block(
         ValueError: An unknown name in ``skip``, no known number of input channels.
 
     Note:
-        Differs from `sklearn.utils.estimator_checks.check_estimator`, the model: the first
+        Differs from ``sklearn.utils.estimator_checks.check_estimator``, the model: the first
         broken check raises. The global random state is left as it was.
 
     Example:

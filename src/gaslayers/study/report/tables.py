@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gaslayers.study.records import CurvePoint, MemoryReading
+from gaslayers.study.records import CurvePoint, MemoryPrediction, MemoryReading
 from gaslayers.study.report.captions import describe_data
 from gaslayers.study.report.runs import Group, Run
 
@@ -72,6 +72,23 @@ _MEMORY = [
     Column("D step: process memory", _memory(lambda memory: memory.process)),
 ]
 
+
+def _predicted(cell: Callable[[MemoryPrediction], int]) -> Callable[[Run], str]:
+    def show(run: Run) -> str:
+        found = run.record.memory_predicted
+        return ABSENT if found is None else f"{cell(found) / 2**20:.2f} MiB"
+
+    return show
+
+
+# Each pair of numbers is of the same D step: as it runs, and with the lean paths off.
+_PREDICTED = [
+    Column("D step: kept for backward", _predicted(lambda found: found.saved_bytes)),
+    Column("kept, plain", _predicted(lambda found: found.saved_bytes_plain)),
+    Column("D step: tensor peak", _predicted(lambda found: found.tensor_peak)),
+    Column("tensor peak, plain", _predicted(lambda found: found.tensor_peak_plain)),
+]
+
 _HASHES = [
     Column("run", lambda run: run.name),
     Column("config hash", lambda run: run.record.config_hash[:HASH_CHARACTERS]),
@@ -109,6 +126,8 @@ def cost_of(group: Group) -> Table:
         Column("processor seconds", lambda run: f"{run.record.processor_seconds:.1f}"),
         Column("iterations/s", lambda run: f"{run.record.iterations_per_second:.3g}"),
     ]
+    if any(run.record.memory_predicted for run in group.runs):
+        columns += _PREDICTED
     if any(run.record.memory for run in group.runs):
         columns += _MEMORY
     return _tabulate(columns, group.runs)

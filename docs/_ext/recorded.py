@@ -1,0 +1,126 @@
+"""Tables out of committed records: nothing in them is typed in, and a missing record is an error.
+
+``.. study-record:: quick`` shows a study, ``.. benchmark-record:: lean`` a benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+from tables import make_table
+
+from gaslayers.study.report.captions import describe_preset
+from gaslayers.study.report.runs import Group, read_study
+from gaslayers.study.report.tables import cost_of, hashes_of, outcome_of, provenance_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = {
+    "generator_loss.png": "Generator loss over iterations, a panel for each case",
+    "discriminator_loss.png": "Discriminator loss over iterations, a panel for each case",
+    "samples.png": "Grids of generated digits, one for each case, at the end of training",
+}
+
+
+class StudyRecord(SphinxDirective):
+    """Show a recorded study: pictures, how its runs ended, what they cost, and their provenance."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Read the study of a preset.
+
+        Raises:
+            ExtensionError: There is no such record, or it is damaged.
+        """
+        folder = ROOT / "examples" / "records" / self.arguments[0]
+        try:
+            groups = read_study(folder).groups
+        except (FileNotFoundError, ValueError) as error:
+            raise ExtensionError(f"{self.get_location()}: {error}", error) from error
+        for path in folder.rglob("record.json"):
+            self.env.note_dependency(str(path))
+        shown: list[nodes.Node] = []
+        for group in groups:
+            shown += self._describe(group)
+        return [*shown, *self._pictures(folder)]
+
+    def _describe(self, group: Group) -> Iterator[nodes.Node]:
+        note = nodes.admonition(classes=["note"])
+        note += nodes.title("", "What these runs are")
+        words = f"{describe_preset(group)}. {group.config.iterations} iterations a run."
+        note += nodes.paragraph(words, words[:1].upper() + words[1:])
+        yield note
+        for title, table in (
+            ("How the runs ended", outcome_of(group)),
+            ("What they cost", cost_of(group)),
+            ("Which configuration and code they belong to", hashes_of(group)),
+        ):
+            yield make_table(table.headings, table.rows, title=title, code=True)
+        rows = list(provenance_of(group).items())
+        yield make_table(["", "value"], rows, title="Where the numbers come from")
+
+    def _pictures(self, folder: Path) -> Iterator[nodes.Node]:
+        source = Path(self.env.doc2path(self.env.docname)).parent
+        for name, words in PICTURES.items():
+            path = folder / name
+            if not path.exists():
+                raise ExtensionError(f"{self.get_location()}: the picture `{path}` is missing")
+            uri = Path(os.path.relpath(path, source)).as_posix()
+            figure = nodes.figure()
+            figure += nodes.image(uri=uri, alt=words)
+            figure += nodes.caption(words, words)
+            yield figure
+
+
+class BenchmarkRecord(SphinxDirective):
+    """Show a recorded benchmark of the lean paths, a table for each piece of work."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Read the benchmark's JSON.
+
+        Raises:
+            ExtensionError: There is no such record.
+        """
+        path = ROOT / "benchmarks" / "records" / f"{self.arguments[0]}.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ExtensionError(f"{self.get_location()}: `{path}` is missing", error) from error
+        self.env.note_dependency(str(path))
+        run = record["run"]
+        words = (
+            f"Recorded on {run['summary']} {record['threads']} threads, median of "
+            f"{record['repeats']} turns; time is relative to plain eager in the same process."
+        )
+        tables: list[nodes.Node] = [nodes.paragraph(words, words)]
+        for work, measured in record["work"].items():
+            rows = [
+                [
+                    name,
+                    f"{row['kept_bytes'] / 2**20:.2f} MiB",
+                    f"{row['time_ratio']:.2f}",
+                    row["gradients"],
+                ]
+                for name, row in measured["rows"].items()
+            ]
+            headings = ["path", "kept for backward", "time", "gradients"]
+            shape = " x ".join(map(str, measured["shape"]))
+            tables.append(make_table(headings, rows, title=f"{work}, input {shape}"))
+        return tables
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    app.add_directive("study-record", StudyRecord)
+    app.add_directive("benchmark-record", BenchmarkRecord)
+    return {"parallel_read_safe": True}

@@ -1,0 +1,95 @@
+"""
+What will it cost? Ask before it runs
+=====================================
+
+Parameters, operations and bytes kept for the backward pass are three different costs. They do not
+rank discriminators alike. This page counts the six of the 2018 study, none of which is trained
+here.
+"""
+
+# %%
+# One report
+# ----------
+#
+# ``count`` follows one pass on a copy: the module stays as it is. Two engines count independently
+# and must agree in every module, so an operator that one of them does not know cannot pass as
+# free.
+
+import matplotlib.pyplot as plt
+import torch
+
+from gaslayers import count, saved_bytes
+from gaslayers.models import CASES, build_discriminator
+
+torch.manual_seed(0)
+layout = torch.channels_last
+images = torch.zeros(32, 1, 28, 28).to(memory_format=layout)
+networks = {case: build_discriminator(case).to(memory_format=layout) for case in CASES}
+count(networks["inception_8"], images, backward=True)
+
+# %%
+# The numbers are there as integers, for the batch as given, for one sample, or for another batch.
+
+report = count(networks["original"], images)
+print(f"{report.macs:,} MACs, {report.per_sample.macs:,} a sample, convention {report.convention}")
+print(f"{report.scaled(256).flops:,} FLOPs in a batch of 256")
+
+# %%
+# Six discriminators, three rankings
+# ----------------------------------
+#
+# The ranking by parameters or by operations says little about the memory of a training step. The
+# largest network is not the one that keeps the most.
+
+reports = {case: count(network, images[:1]) for case, network in networks.items()}
+plain = {
+    case: build_discriminator(case, memory_efficient=False).to(memory_format=layout)
+    for case in CASES
+}
+panels = {
+    "Trainable parameters, thousand": {c: r.trainable / 1e3 for c, r in reports.items()},
+    "Multiply-adds, million a sample": {c: r.per_sample.macs / 1e6 for c, r in reports.items()},
+    "Kept for backward, MiB, plain": {c: saved_bytes(n, images) / 2**20 for c, n in plain.items()},
+}
+
+fig, axes = plt.subplots(3, 1, figsize=(5.2, 7.2))
+for index, (ax, (title, values)) in enumerate(zip(axes, panels.items(), strict=True)):
+    bars = ax.barh(list(values), list(values.values()), color=f"C{index}")
+    ax.bar_label(bars, fmt="%.1f", padding=3)
+    ax.margins(x=0.15)
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_title(title)
+
+# %%
+# What the lean paths leave of it
+# -------------------------------
+#
+# The same six, as they run by default: for the discriminator's own step, and for the generator's
+# step through a frozen discriminator.
+
+lean = {case: saved_bytes(network, images) / 2**20 for case, network in networks.items()}
+wanted = images.clone().requires_grad_()
+frozen = {
+    case: saved_bytes(network.requires_grad_(False), wanted) / 2**20
+    for case, network in networks.items()
+}
+fig, ax = plt.subplots(figsize=(5.2, 4.4))
+kept = {"D step, plain": panels["Kept for backward, MiB, plain"], "D step, lean": lean,
+        "G step through D, lean": frozen}  # fmt: skip
+for index, (name, values) in enumerate(kept.items()):
+    places = [place + 0.27 * (index - 1) for place in range(len(CASES))]
+    ax.barh(places, list(values.values()), height=0.25, color=("C1", "C0", "C2")[index], label=name)
+ax.set_yticks(range(len(CASES)), CASES)
+ax.invert_yaxis()
+ax.grid(axis="y", visible=False)
+ax.set(title="Kept for backward by the six, batch 32", xlabel="MiB")
+ax.legend()
+
+# %%
+# As numbers:
+
+print(f"{'':26}{'D step, plain':>15}{'D step, lean':>15}{'G step, lean':>15}")
+for case in CASES:
+    figures = (kept["D step, plain"][case], lean[case], frozen[case])
+    print(f"{case:26}" + "".join(f"{figure:11.2f} MiB" for figure in figures))
