@@ -107,6 +107,7 @@ sphinx_gallery_conf = {
         "../examples/losses",
         "../examples/composing",
         "../examples/memory",
+        "../examples/study",
         "*",
     ],
     "within_subsection_order": "FileNameSortKey",
