@@ -63,7 +63,7 @@ def _mebibytes(case: str, *, frozen: bool, lean: bool) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "kept for backward": kept_for_backward,
-    "the quick study": lambda: summarise("quick"),
+    "the faithful study": lambda: summarise("faithful"),
 }
 
 

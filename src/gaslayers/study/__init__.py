@@ -4,7 +4,7 @@ from gaslayers.study.case import run_case
 from gaslayers.study.config import PRESETS, RunConfig, make_configs
 from gaslayers.study.data import Digits, load_digits
 from gaslayers.study.records import CurvePoint, Record
-from gaslayers.study.replay import Replay, StaleRecordError, replay
+from gaslayers.study.replays import Replay, StaleRecordError, replay
 from gaslayers.study.report import (
     Picture,
     Run,

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from gaslayers.study import replay as module
-from gaslayers.study.replay import StaleRecordError, replay
+from gaslayers.study import replays as module
+from gaslayers.study.replays import StaleRecordError, replay
 from gaslayers.study.report.runs import Run, read_run
 
 
@@ -32,12 +32,29 @@ def changed_losses(run: Run, **changes) -> Run:
 
 
 def test_record_of_this_code_is_reproduced_bit_for_bit(recorded, digits, fabric):
-    result = replay(recorded, digits, fabric, iterations=3)
+    # By the path that the record was made by.
+    result = replay(recorded, digits, fabric, iterations=3, memory_efficient=True)
     assert [point.iteration for point in result.live] == [0, 2]
     assert result.live == result.recorded
     assert result.differences() == [0.0] * 4
     assert result.is_same_release
     assert f"code hash {recorded.record.code_hash[:12]} (same)" in str(result)
+
+
+@pytest.mark.parametrize("memory_efficient", [False, True])
+def test_replay_runs_the_paths_that_are_asked_for(
+    recorded, digits, fabric, monkeypatch, memory_efficient
+):
+    asked = []
+
+    class Watched(module.Game):
+        def __init__(self, *args, **options) -> None:
+            asked.append(options["memory_efficient"])
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(module, "Game", Watched)
+    replay(recorded, digits, fabric, iterations=1, memory_efficient=memory_efficient)
+    assert asked == [memory_efficient]
 
 
 def test_replay_ends_with_the_record(recorded, digits, fabric):
