@@ -15,6 +15,7 @@ each that follows.
 # of stages two to four is 2018's as it ran: its training flag was never set, so it multiplied by
 # constants near 1. The network trained with no normalisation at all, and ended in a sigmoid.
 
+# sphinx_gallery_thumbnail_path = "../examples/records/faithful/original-as_coded-seed0/samples/001999.png"
 import argparse
 from pathlib import Path
 

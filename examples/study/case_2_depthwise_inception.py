@@ -16,6 +16,7 @@ bytes for the backward pass.
 # So its stages are 80 to 640 channels wide, not 32 to 256, and its inner norms are the only ones
 # of the study that were ever live.
 
+# sphinx_gallery_thumbnail_path = "../examples/records/faithful/depthwise_inception-as_coded-seed0/samples/001999.png"
 import argparse
 from pathlib import Path
 

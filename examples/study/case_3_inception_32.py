@@ -14,6 +14,7 @@ at 1.59x less memory". It is the case to beat the plain network with.
 # shows a 1x1 in front of the 3x3; in the source its output was overwritten, so that both branches
 # read the stage's input: ``bottleneck=False``. The stages are as wide as the plain network's.
 
+# sphinx_gallery_thumbnail_path = "../examples/records/faithful/inception_32-as_coded-seed0/samples/001999.png"
 import argparse
 from pathlib import Path
 

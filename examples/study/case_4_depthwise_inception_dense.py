@@ -16,6 +16,7 @@ three.
 # :class:`~gaslayers.TransitionBlock` narrows to 4 channels before the average pooling. The norms
 # inside are the frozen ones.
 
+# sphinx_gallery_thumbnail_path = "../examples/records/faithful/depthwise_inception_dense-as_coded-seed0/samples/001999.png"
 import argparse
 from pathlib import Path
 

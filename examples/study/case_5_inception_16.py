@@ -11,6 +11,7 @@ Case 3 at half the width: where 2018 saw memory saved and "mode collapse" appear
 #
 # The same :class:`~gaslayers.InceptionBlock` stages, 16 to 128 channels wide.
 
+# sphinx_gallery_thumbnail_path = "../examples/records/faithful/inception_16-as_coded-seed0/samples/001999.png"
 import argparse
 from pathlib import Path
 

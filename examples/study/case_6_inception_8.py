@@ -11,6 +11,7 @@ Case 3 at a quarter of the width, the smallest of the six in parameters: how far
 #
 # The same :class:`~gaslayers.InceptionBlock` stages, 8 to 64 channels wide.
 
+# sphinx_gallery_thumbnail_path = "../examples/records/faithful/inception_8-as_coded-seed0/samples/001999.png"
 import argparse
 from pathlib import Path
 

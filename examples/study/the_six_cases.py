@@ -16,6 +16,7 @@ record.
 # A run leaves one folder: a record of what ran and how it ended, the losses, the samples.
 # Everything below is drawn from these folders.
 
+# sphinx_gallery_thumbnail_path = "../examples/records/faithful/samples.png"
 from pathlib import Path
 
 from gaslayers.models import CASES

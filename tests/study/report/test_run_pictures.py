@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.lines import Line2D
@@ -71,6 +72,14 @@ def test_run_that_ended_before_its_first_reading_has_a_picture_that_says_so(writ
     write_run("original", non_finite_after=0, **SHORT)
     (losses,) = draw_run_pictures(read_run(tmp_path / "original-as_coded-seed0"))
     assert losses.alternative.endswith("over iterations: not finite after 0 iterations.")
+
+
+def test_pictures_do_not_depend_on_the_callers_style(run):
+    expected = draw_run_pictures(run)
+    styles = {"axes.grid": True, "font.size": 30, "figure.constrained_layout.use": True}
+    with mpl.rc_context(styles):
+        found = draw_run_pictures(run)
+    assert found == expected
 
 
 def test_picture_shows_itself_in_a_notebook(run):

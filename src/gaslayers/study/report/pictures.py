@@ -7,6 +7,8 @@ import html
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from matplotlib import style
+
 from gaslayers.models import CASES
 from gaslayers.study.report.animation import animate_samples, frame_iterations
 from gaslayers.study.report.captions import VARIANT_WORDS, describe_end
@@ -50,6 +52,7 @@ class Picture:
         return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
 
 
+@style.context("default")  # whatever the caller's own pictures look like
 def draw_pictures(group: Group, suffix: str) -> list[Picture]:
     """Draw all pictures of a group of runs; ``suffix`` ends the stem of every file's name."""
     last = group.config.iterations - 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -27,6 +28,7 @@ _ZOOM = 2
 """Of a frame of the animation, which shows one grid."""
 
 
+@style.context("default")  # whatever the caller's own pictures look like
 def draw_run_pictures(run: Run) -> list[Picture]:
     """Draw the losses, the samples and the animation of one run.
 
