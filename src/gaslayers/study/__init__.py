@@ -1,19 +1,24 @@
 """The six-case study: data, training, records, and the pages drawn from them."""
 
-from gaslayers.study.case import run_case
-from gaslayers.study.config import PRESETS, RunConfig, make_configs
-from gaslayers.study.data import Digits, load_digits
-from gaslayers.study.records import CurvePoint, Record
-from gaslayers.study.replays import Replay, StaleRecordError, replay
-from gaslayers.study.report import (
-    Picture,
-    Run,
-    draw_run_pictures,
-    draw_study_pictures,
-    read_run,
-    write_report,
-)
-from gaslayers.study.sweep import sweep
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gaslayers.study.case import run_case
+    from gaslayers.study.config import PRESETS, RunConfig, make_configs
+    from gaslayers.study.data import Digits, load_digits
+    from gaslayers.study.records import CurvePoint, Record
+    from gaslayers.study.replays import Replay, StaleRecordError, replay
+    from gaslayers.study.report import (
+        Picture,
+        Run,
+        draw_run_pictures,
+        draw_study_pictures,
+        read_run,
+        write_report,
+    )
 
 __all__ = [
     "PRESETS",
@@ -32,6 +37,33 @@ __all__ = [
     "read_run",
     "replay",
     "run_case",
-    "sweep",
     "write_report",
 ]
+
+_MODULES = {
+    "case": ("run_case",),
+    "config": ("PRESETS", "RunConfig", "make_configs"),
+    "data": ("Digits", "load_digits"),
+    "records": ("CurvePoint", "Record"),
+    "replays": ("Replay", "StaleRecordError", "replay"),
+    "report": (
+        "Picture",
+        "Run",
+        "draw_run_pictures",
+        "draw_study_pictures",
+        "read_run",
+        "write_report",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on first use, so that reading the digits loads no torchvision and no matplotlib.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
