@@ -66,11 +66,11 @@ _MATRIX_PRODUCTS = {
 }
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
     """Count the operators of a pass; `forward`, then `backward` on what it returned."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.found = Recorded()
         self._module = module
         self._buffers = {_storage(tensor) for tensor in [*module.parameters(), *module.buffers()]}

@@ -71,7 +71,7 @@ class Change(NamedTuple):
     operator: str
 
 
-class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
     """Record what is born and dies while fake tensors are computed with.
 
     Real tensors that a closure brings along are taken for their fakes and left as they are.
@@ -83,7 +83,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, owner: str, fakes: FakeTensorMode, where: Whereabouts) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.changes: list[Change] = []
         self.captured: list[tuple[Storage, int]] = []
         self.phase = FORWARD

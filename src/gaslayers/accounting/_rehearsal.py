@@ -127,7 +127,7 @@ class Rehearsal:
         self._begin(BACKWARD)
         self._check_loss(loss)
         if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         leaves = [t for t in self._call.tensors() if t.is_leaf]
         live.mark(GRADIENTS, [leaf.grad for leaf in leaves if leaf.grad is not None])
         self._begin(OPTIMIZER)

@@ -125,7 +125,7 @@ def plain_twin(owner: str, call: Call) -> Call:
             parent._modules[name] = cast("nn.Module", getattr(child, "_orig_mod", child))
     for module in root.modules():
         if getattr(module, "memory_efficient", False):
-            module.memory_efficient = False  # type: ignore[assignment]
+            module.memory_efficient = False  # type: ignore[assignment]  # a block has it
     return Call(root[0], twin.args, twin.kwargs)
 
 

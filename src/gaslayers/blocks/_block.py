@@ -47,6 +47,7 @@ class Block(nn.Module):
             with torch.no_grad(), parametrize.cached():
                 reset()
                 if parametrize.is_parametrized(module):
+                    # A ModuleDict where the question above is answered with yes.
                     for name in module.parametrizations:  # type: ignore[union-attr]
                         setattr(module, name, getattr(module, name).clone())
 

@@ -139,7 +139,7 @@ class DenseBlock(Block):
         """What the lean path runs, or the reason for the plain one."""
         if torch.compiler.is_compiling():
             return "the compiler plans the memory of what it compiles"
-        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
             return "the tracer does not look into autograd functions"
         parts = self.layers.modules()
         reason = reason_for_plain(parts, memory_efficient=bool(self.memory_efficient))

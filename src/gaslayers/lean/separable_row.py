@@ -117,7 +117,7 @@ def reason_against_lean(
     reason = reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
     if reason is not None:
         return reason
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
         return "the tracer does not look into autograd functions"
     weight = units[0].weight if units else None
     if weight is None:  # for each row to say

@@ -41,7 +41,7 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is taken
         """Take one step.
 
         Raises:

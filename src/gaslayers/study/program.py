@@ -16,11 +16,11 @@ from gaslayers.study.data import Digits
 from gaslayers.study.training import Game, NonFiniteLossError
 
 
-class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Listing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped in torch
     """Write down every operator with the shapes and constants that it was called with."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.digest = hashlib.sha256()
 
     def __torch_dispatch__(

@@ -144,7 +144,7 @@ class _Logits(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, 1)."""
-        logits: Tensor = self.discriminator.logits(x)  # type: ignore[operator]
+        logits: Tensor = self.discriminator.logits(x)  # type: ignore[operator]  # D has it
         return logits
 
 
