@@ -45,7 +45,7 @@ def test_study_without_options_runs_the_quick_preset_on_cpu(invoke, swept):
     (call,) = swept
     assert (call["preset"], call["out"]) == ("quick", Path("gaslayers-study/quick"))
     assert [config.case for config in call["configs"]] == list(CASES)
-    assert {(c.variant, c.seed, c.iterations) for c in call["configs"]} == {("as_coded", 0, 60)}
+    assert {(c.variant, c.seed, c.iterations) for c in call["configs"]} == {("as_coded", 0, 50)}
     assert call["digits"].source == "embedded"
     assert {config.data_sha256 for config in call["configs"]} == {load_digits().sha256}
     assert answer.stdout == "wrote gaslayers-study/quick/summary.md\n"

@@ -100,7 +100,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Minutes on two cores: short, and with the narrow generator.
     "quick": {
-        "iterations": 60,
+        "iterations": 50,
         "log_every": 5,
         "sample_every": 10,
         "generator_base_channels": 64,
