@@ -1,4 +1,4 @@
-"""Read a dense block's layers as what its lean path can run, or say which part it cannot."""
+"""Read dense layers and transitions as what lean paths can run, or say which part they cannot."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from gaslayers.blocks.depthwise_inception import DepthwiseInceptionBlock
 from gaslayers.blocks.inception import InceptionBlock
 from gaslayers.lean.activations import negative_slope
 from gaslayers.lean.batch_norm import is_batch_norm
-from gaslayers.lean.dense import Layer, Plan
+from gaslayers.lean.dense import Plan
 from gaslayers.lean.dense_branch import Branch, Convolution
+from gaslayers.lean.dense_layer import Layer
 from gaslayers.lean.dense_norm import BatchNorm, NormActivation, ScalesChannels, Scaling
 from gaslayers.lean.dense_slots import Slot
 
@@ -37,12 +38,11 @@ def read_plan(
     Raises:
         NotLeanError: Only the plain composition runs these layers right.
     """
-    for module in layers.modules():
-        _require("forward" not in vars(module), module, "has been given another forward")
+    _require_own_forwards(layers)
     reader = _Reader(recompute=recompute)
     read, channels = [], in_channels
     for layer in layers:
-        read.append(reader.layer(layer, channels))
+        read.append(reader.dense_layer(layer, channels))
         channels += sum(
             reader.tensors[branch.convolutions[-1].weight].shape[0] for branch in read[-1].branches
         )
@@ -53,9 +53,39 @@ def read_plan(
     return Plan(tuple(read), channels, next(iter(epsilons), None)), reader.tensors
 
 
+def read_layer(
+    norm: nn.Module,
+    activation: nn.Module,
+    convolution: nn.Module,
+    channels: int,
+    *,
+    recompute: bool,
+) -> tuple[Layer, list[Tensor]]:
+    """Norm, activation and convolution as a layer, and the tensors that stand in its slots.
+
+    Args:
+        norm: The norm in front.
+        activation: The activation in front.
+        convolution: What reads their output.
+        channels: Channels of the input.
+        recompute: Whether inner convolutions run again rather than keep what they made.
+
+    Raises:
+        NotLeanError: Only the plain composition runs these layers right.
+    """
+    _require_own_forwards(nn.ModuleList([norm, activation, convolution]))
+    reader = _Reader(recompute=recompute)
+    return reader.layer(norm, activation, convolution, channels), reader.tensors
+
+
 def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (as in `assert`)
     if not holds:
         raise NotLeanError(f"{type(module).__name__} {what}")
+
+
+def _require_own_forwards(layers: nn.ModuleList) -> None:
+    for module in layers.modules():
+        _require("forward" not in vars(module), module, "has been given another forward")
 
 
 class _Unit(NamedTuple):
@@ -65,6 +95,7 @@ class _Unit(NamedTuple):
     extra_padding: int = 0
     norm: nn.Module = nn.Identity()
     activation: nn.Module = nn.Identity()
+    activation_first: bool = False
 
 
 def _units(module: nn.Module) -> Iterator[_Unit]:
@@ -76,9 +107,10 @@ def _units(module: nn.Module) -> Iterator[_Unit]:
         yield _Unit(module.reduce, 0, module.norm, module.activation)
         yield _Unit(module.conv)
     elif type(module) is ConvNormAct:
-        bare = nn.Identity in (type(module.norm), type(module.activation))
-        _require(bare or module.order == "norm_act", module, "activates before it normalises")
-        yield _Unit(module.conv, module.extra_padding, module.norm, module.activation)
+        activation_first = module.order == "act_norm"
+        yield _Unit(
+            module.conv, module.extra_padding, module.norm, module.activation, activation_first
+        )
     else:
         yield _Unit(module)
 
@@ -97,18 +129,22 @@ class _Reader:
     def _slot(self, tensor: Tensor | None) -> Slot:
         return None if tensor is None else self._add(tensor)
 
-    def layer(self, layer: Any, channels: int) -> Layer:
+    def dense_layer(self, layer: Any, channels: int) -> Layer:
         _require(type(layer) is DenseLayer, layer, "is no DenseLayer")
-        front = self._norm_activation(layer.norm, layer.activation, channels)
-        # Concatenation would hand the changed features on.
-        in_place = getattr(layer.activation, "inplace", False) and front.norm is None
-        _require(not in_place, layer.activation, "changes in place what later layers read")
         dropout: Any = layer.dropout
         off = type(dropout) is nn.Identity or (
             type(dropout) is nn.Dropout and (dropout.p == 0 or not dropout.training)
         )
         _require(off, dropout, "is active")
-        convolution: Any = layer.conv
+        return self.layer(layer.norm, layer.activation, layer.conv, channels)
+
+    def layer(
+        self, norm: nn.Module, activation: nn.Module, convolution: Any, channels: int
+    ) -> Layer:
+        front = self._norm_activation(norm, activation, channels)
+        # The changed features would be handed on.
+        in_place = getattr(activation, "inplace", False) and front.norm is None
+        _require(not in_place, activation, "changes in place what others read")
         if type(convolution) in (InceptionBlock, DepthwiseInceptionBlock):
             branches = [self._branch(branch, channels) for branch in convolution.branches]
         else:
@@ -117,14 +153,16 @@ class _Reader:
 
     def _branch(self, module: nn.Module, channels: int) -> Branch:
         convolutions: list[Convolution] = []
-        between: list[NormActivation] = []
+        following: list[NormActivation] = []
         for unit in _units(module):
             convolutions.append(self._convolution(unit, channels))
             channels = self.tensors[convolutions[-1].weight].shape[0]
-            between.append(self._norm_activation(unit.norm, unit.activation, channels))
-        last = between.pop()
-        _require(last.is_identity, module, "ends with a norm or an activation")
-        return Branch(tuple(convolutions), tuple(between), self.recompute)
+            following.append(
+                self._norm_activation(
+                    unit.norm, unit.activation, channels, activation_first=unit.activation_first
+                )
+            )
+        return Branch(tuple(convolutions), tuple(following), self.recompute)
 
     def _convolution(self, unit: _Unit, channels: int) -> Convolution:
         convolution: Any = unit.convolution
@@ -150,12 +188,17 @@ class _Reader:
         )
 
     def _norm_activation(
-        self, norm: nn.Module, activation: nn.Module, channels: int
+        self,
+        norm: nn.Module,
+        activation: nn.Module,
+        channels: int,
+        *,
+        activation_first: bool = False,
     ) -> NormActivation:
         slope = negative_slope(activation)
         if slope is None:
             raise NotLeanError(f"{type(activation).__name__} cannot be undone from its output")
-        return NormActivation(self._norm(norm, channels), slope)
+        return NormActivation(self._norm(norm, channels), slope, activation_first)
 
     def _norm(self, norm: Any, channels: int) -> BatchNorm | Scaling | None:
         if type(norm) is nn.Identity:

@@ -20,8 +20,9 @@ from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks._dense_plan import NotLeanError, read_plan
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
-from gaslayers.lean.dense import Plan, run_dense, suits
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.dense import Plan, run_dense
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, reason_not_to_replace
+from gaslayers.lean.precision import suits
 
 
 class DenseBlock(Block):
@@ -137,12 +138,11 @@ class DenseBlock(Block):
 
     def _plan(self) -> tuple[Plan, list[Tensor]] | str:
         """What the lean path runs, or the reason for the plain one."""
-        if torch.compiler.is_compiling():
-            return "the compiler plans the memory of what it compiles"
-        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
-            return "the tracer does not look into autograd functions"
         parts = self.layers.modules()
-        reason = reason_for_plain(parts, memory_efficient=bool(self.memory_efficient))
+        reason = (
+            reason_for_plain(parts, memory_efficient=bool(self.memory_efficient))
+            or reason_not_to_replace()
+        )
         if reason is not None:
             return reason
         try:

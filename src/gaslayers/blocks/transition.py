@@ -6,11 +6,24 @@ import functools
 
 from torch import Tensor, nn
 
-from gaslayers._checks import bad_value, check_factory, check_feature_map, check_float, check_int
-from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer, PoolLayer
+from gaslayers._checks import (
+    bad_value,
+    check_bool,
+    check_factory,
+    check_feature_map,
+    check_float,
+    check_int,
+)
+from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer, PoolLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
+from gaslayers.blocks._dense_plan import NotLeanError, read_layer
 from gaslayers.blocks.conv_norm_act import make_activation, make_norm
+from gaslayers.lean.activation_pool import activate_and_pool, reason_to_keep_maps
+from gaslayers.lean.dense_layer import Layer
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, reason_not_to_replace
+from gaslayers.lean.precision import suits
+from gaslayers.lean.transition import run_pre_activation
 
 
 class TransitionBlock(Block):
@@ -26,6 +39,9 @@ class TransitionBlock(Block):
             a 1x1 convolution.
         norm_layer: Factory of the norm, or None.
         activation_layer: Factory of the activation, or None.
+        memory_efficient: Let a lean path run where there is one; same outputs and gradients.
+            ``"recompute"``: run the inner convolutions of ``layer`` a second time in the backward
+            pass rather than keep what they made.
 
     Shape:
         - Input: (N, in_channels, H, W), H and W at least what the pooling takes.
@@ -60,6 +76,7 @@ class TransitionBlock(Block):
         layer: BlockLayer | None = None,
         norm_layer: NormLayer | None = nn.BatchNorm2d,
         activation_layer: ActivationLayer | None = nn.ReLU,
+        memory_efficient: MemoryEfficient = True,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -72,6 +89,8 @@ class TransitionBlock(Block):
         check_factory(owner, "layer", layer)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
+        if memory_efficient != "recompute":
+            check_bool(owner, "memory_efficient", memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -80,6 +99,7 @@ class TransitionBlock(Block):
         self.layer = layer
         self.norm_layer = norm_layer
         self.activation_layer = activation_layer
+        self.memory_efficient = memory_efficient
 
         convolution = (
             functools.partial(nn.Conv2d, kernel_size=1, bias=norm_layer is None)
@@ -96,11 +116,47 @@ class TransitionBlock(Block):
             )
         self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
 
+    def _layer(self) -> tuple[Layer, list[Tensor]] | str:
+        """What the lean path runs in front of the pooling, or the reason for the plain one."""
+        front = nn.ModuleList([self.norm, self.activation, self.conv])
+        reason = (
+            reason_for_plain(
+                [*front.modules(), self.pool], memory_efficient=bool(self.memory_efficient)
+            )
+            or reason_not_to_replace()
+        )
+        if reason is not None:
+            return reason
+        try:
+            return read_layer(
+                self.norm,
+                self.activation,
+                self.conv,
+                self.in_channels,
+                recompute=self.memory_efficient == "recompute",
+            )
+        except NotLeanError as error:
+            return str(error)
+
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        layer = self._layer()
+        if isinstance(layer, str):
+            return plain(layer)
+        return Execution("pre-activation", "norm and activation are computed again, not kept")
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        # N x out_channels x H x W
-        x = self.conv(self.activation(self.norm(x)))
+        layer = self._layer()
+        if isinstance(layer, str) or not suits(x, layer[1]):
+            # N x out_channels x H x W
+            x = self.conv(self.activation(self.norm(x)))
+            return self.pool(x)
+        x = run_pre_activation(*layer, x)
+        if reason_to_keep_maps(nn.Identity(), self.pool) is None:
+            return activate_and_pool(x, nn.Identity(), self.pool)
         return self.pool(x)
 
     def expected_macs(self, height: int, width: int) -> int:

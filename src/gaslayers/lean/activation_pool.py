@@ -32,7 +32,7 @@ def reason_to_keep_maps(activation: nn.Module, pool: nn.Module) -> str | None:
     if type(pool) is nn.MaxPool2d:
         return _reason_against_max_pool(pool)
     if type(pool) is nn.AvgPool2d:
-        return _reason_against_average_pool(pool, slope)
+        return _reason_against_average_pool(pool)
     return f"{type(pool).__name__} is no MaxPool2d or AvgPool2d"
 
 
@@ -45,9 +45,7 @@ def _reason_against_max_pool(pool: nn.MaxPool2d) -> str | None:
     return None
 
 
-def _reason_against_average_pool(pool: nn.AvgPool2d, slope: float) -> str | None:
-    if slope == IDENTITY:
-        return "average pooling alone keeps nothing that could be saved"
+def _reason_against_average_pool(pool: nn.AvgPool2d) -> str | None:
     plain = (pool.stride, pool.padding, pool.divisor_override) == (pool.kernel_size, 0, None)
     if not (isinstance(pool.kernel_size, int) and plain):
         return "the pooling's windows overlap or are padded, or its divisor is overridden"
@@ -176,28 +174,34 @@ def unpool(
 
 
 class ActivationAvgPool(torch.autograd.Function):
-    """Activation, then average pooling whose stride is its kernel."""
+    """Activation or none, then average pooling whose stride is its kernel.
+
+    PyTorch keeps the pooling's input, of which its backward pass reads the shape.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool) -> Tensor:
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
-        ctx.save_for_backward(pack((x > 0).to(torch.uint8), 1))
-        ctx.slope, ctx.shape = slope, x.shape
+        signs = () if slope == IDENTITY else (pack((x > 0).to(torch.uint8), 1),)
+        ctx.save_for_backward(*signs)
+        ctx.slope, ctx.shape, ctx.layout = slope, x.shape, layout_of(x)
         ctx.pooling = (kernel_size, ceil_mode)
         return F.avg_pool2d(activate(x, slope), kernel_size, ceil_mode=ceil_mode)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / k, W / k) -> (N, C, H, W)."""
-        (signs,) = ctx.saved_tensors
         kernel_size, ceil_mode = ctx.pooling
         # The operator reads the shape of its input alone; a broadcast scalar takes no memory.
         like = grad.new_empty(()).expand(ctx.shape)
         grad = torch.ops.aten.avg_pool2d_backward(
             grad, like, [kernel_size] * 2, [kernel_size] * 2, [0, 0], ceil_mode, True, None
         )
-        passed = unpack(signs, 1, ctx.shape[0]).bool()
-        return _through_activation(grad, passed, ctx.slope), *[None] * 3
+        if ctx.slope != IDENTITY:
+            (signs,) = ctx.saved_tensors
+            passed = unpack(signs, 1, ctx.shape[0]).bool()
+            grad = _through_activation(grad, passed, ctx.slope)
+        return grad.contiguous(memory_format=ctx.layout), *[None] * 3
 
 
 def _through_activation(grad: Tensor, passed: Tensor, slope: float) -> Tensor:

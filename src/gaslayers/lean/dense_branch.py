@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaslayers.lean.dense_norm import NormActivation, measure
+from gaslayers.lean.dense_norm import NormActivation
 from gaslayers.lean.dense_slots import Slot, Slots
 
 
@@ -78,28 +78,33 @@ class Convolution:
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """Convolutions in a row, each two with a norm and activation between.
+    """Convolutions in a row, each followed by a norm and an activation, or by neither.
 
     Args:
         convolutions: At least one.
-        between: One fewer.
-        recompute: Run all but the last again in the backward pass rather than keep their outputs.
+        following: As many.
+        recompute: Run the convolutions again in the backward pass rather than keep their outputs.
     """
 
     convolutions: tuple[Convolution, ...]
-    between: tuple[NormActivation, ...]
+    following: tuple[NormActivation, ...]
     recompute: bool
 
     @property
     def parameters(self) -> tuple[Slot, ...]:
         """The slots whose gradients can be asked for."""
-        parts: tuple[Convolution | NormActivation, ...] = (*self.convolutions, *self.between)
+        parts: tuple[Convolution | NormActivation, ...] = (*self.convolutions, *self.following)
         return tuple(slot for part in parts for slot in part.parameters)
 
     @property
     def kept_count(self) -> int:
         """How many entries `forward` keeps for `backward`."""
-        return 2 * len(self.between)
+        return 2 * len(self.convolutions)
+
+    def _needs_output_of(self, index: int) -> bool:
+        """Whether the backward pass reads what this convolution made."""
+        is_last = index == len(self.convolutions) - 1
+        return not (is_last and self.following[index].is_identity)
 
     def out_channels(self, slots: Slots) -> int:
         """Channels of the output."""
@@ -108,15 +113,14 @@ class Branch:
     def forward(self, x: Tensor, slots: Slots) -> tuple[Tensor, list[Tensor | None]]:
         """(N, C, H, W) -> (N, out_channels, H, W), and what `backward` needs of the way."""
         kept: list[Tensor | None] = []
-        for convolution, following in zip(self.convolutions, self.between, strict=False):
+        for i, (convolution, following) in enumerate(
+            zip(self.convolutions, self.following, strict=True)
+        ):
             x = convolution.forward(x, slots)
-            moments = None
-            if following.batch_norm is not None:
-                moments = measure(x, following.batch_norm.eps)
-                following.batch_norm.track(moments)
-            kept += [None if self.recompute else x, moments]
+            moments = following.measure(x)
+            kept += [x if self._needs_output_of(i) and not self.recompute else None, moments]
             x = following.forward(x, slots, moments)
-        return self.convolutions[-1].forward(x, slots), kept
+        return x, kept
 
     def backward(
         self,
@@ -130,22 +134,30 @@ class Branch:
         """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
         # What each convolution reads and what it made of it, and whose gradients are wanted.
         read, wants_read = [x], [wants_x]
-        made, wants_made = [], []
-        for i, following in enumerate(self.between):
+        made: list[Tensor | None] = []
+        wants_made: list[bool] = []
+        for i, (convolution, following) in enumerate(
+            zip(self.convolutions, self.following, strict=True)
+        ):
             inner, moments = kept[2 * i : 2 * i + 2]
-            if inner is None or torch.is_grad_enabled():  # as a function of x
-                inner = self.convolutions[i].forward(read[-1], slots)
+            if self._needs_output_of(i):
+                if inner is None or torch.is_grad_enabled():  # as a function of x
+                    inner = convolution.forward(read[-1], slots)
+                read.append(following.forward(inner, slots, moments))
             made.append(inner)
-            read.append(following.forward(inner, slots, moments))
-            wants_made.append(wants_read[-1] or slots.wants(*self.convolutions[i].parameters))
+            wants_made.append(wants_read[-1] or slots.wants(*convolution.parameters))
             wants_read.append(wants_made[-1] or slots.wants(*following.parameters))
-        current: Tensor | None = grad
         for i in reversed(range(len(self.convolutions))):
-            if current is not None and i < len(self.between):
-                current = self.between[i].backward(
-                    current, read[i + 1], made[i], slots, kept[2 * i + 1], wants_x=wants_made[i]
+            through: Tensor | None = grad
+            inner = made[i]
+            if inner is not None:
+                through = self.following[i].backward(
+                    grad, read[i + 1], inner, slots, kept[2 * i + 1], wants_x=wants_made[i]
                 )
-            if current is None:
+            if through is not None:
+                convolution = self.convolutions[i]
+                through = convolution.backward(through, read[i], slots, wants_x=wants_read[i])
+            if through is None:
                 return None
-            current = self.convolutions[i].backward(current, read[i], slots, wants_x=wants_read[i])
-        return current
+            grad = through
+        return grad

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaslayers.lean.activations import IDENTITY
+from gaslayers.lean.activations import IDENTITY, activate
 from gaslayers.lean.batch_norm import begin_call
 from gaslayers.lean.dense_slots import Slot, Slots
 
@@ -154,10 +154,17 @@ class Scaling:
 
 @dataclasses.dataclass(frozen=True)
 class NormActivation:
-    """A norm, or none, and an activation of a known slope below zero."""
+    """A norm, or none, and an activation of a known slope below zero.
+
+    Args:
+        norm: The norm.
+        slope: The activation's slope.
+        activation_first: Whether the norm reads what the activation made.
+    """
 
     norm: BatchNorm | Scaling | None
     slope: float
+    activation_first: bool = False
 
     @property
     def parameters(self) -> tuple[Slot, ...]:
@@ -174,16 +181,29 @@ class NormActivation:
         """The norm, where it takes the batch's statistics."""
         return self.norm if isinstance(self.norm, BatchNorm) and self.norm.reads_batch else None
 
+    def measure(self, x: Tensor) -> Tensor | None:
+        """The batch's statistics for a norm that takes them, whose running ones move with them."""
+        if self.batch_norm is None:
+            return None
+        moments = measure(activate(x, self._first_slope), self.batch_norm.eps)
+        self.batch_norm.track(moments)
+        return moments
+
+    @property
+    def _first_slope(self) -> float:
+        """The slope of the activation in front of the norm."""
+        return self.slope if self.activation_first else IDENTITY
+
     def forward(self, x: Tensor, slots: Slots, moments: Tensor | None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        fresh = self.norm is not None
-        if self.norm is not None:
-            x = self.norm.forward(x, slots, moments)
-        if self.slope == IDENTITY:
+        if self.norm is None:
+            return activate(x, self.slope)
+        x = self.norm.forward(activate(x, self._first_slope), slots, moments)
+        if self.activation_first or self.slope == IDENTITY:
             return x
         if self.slope == 0.0:
-            return F.relu(x, inplace=fresh)
-        return F.leaky_relu(x, self.slope, inplace=fresh)
+            return F.relu(x, inplace=True)  # the norm's own output
+        return F.leaky_relu(x, self.slope, inplace=True)
 
     def backward(
         self,
@@ -196,10 +216,18 @@ class NormActivation:
         wants_x: bool,
     ) -> Tensor | None:
         """Gradient of the result -> gradient of the input; the parameters' go to their slots."""
-        if self.slope == 0.0:
-            grad = torch.ops.aten.threshold_backward(grad, result, 0)
-        elif self.slope != IDENTITY:
-            grad = torch.ops.aten.leaky_relu_backward(grad, result, self.slope, True)
-        if self.norm is None:
+        if self.norm is None or not self.activation_first:
+            grad = self._activation_backward(grad, result)
+            if self.norm is None:
+                return grad
+            return self.norm.backward(grad, x, slots, moments, wants_x=wants_x)
+        activated = activate(x, self.slope)
+        through = self.norm.backward(grad, activated, slots, moments, wants_x=wants_x)
+        return None if through is None else self._activation_backward(through, activated)
+
+    def _activation_backward(self, grad: Tensor, activated: Tensor) -> Tensor:
+        if self.slope == IDENTITY:
             return grad
-        return self.norm.backward(grad, x, slots, moments, wants_x=wants_x)
+        if self.slope == 0.0:
+            return torch.ops.aten.threshold_backward(grad, activated, 0)
+        return torch.ops.aten.leaky_relu_backward(grad, activated, self.slope, True)

@@ -61,6 +61,15 @@ def reason_for_plain(replaced: Iterable[nn.Module], *, memory_efficient: bool) -
     return None
 
 
+def reason_not_to_replace() -> str | None:
+    """What speaks against one function in place of a chain of layers; None: nothing."""
+    if torch.compiler.is_compiling():
+        return "the compiler plans the memory of what it compiles"
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+        return "the tracer does not look into autograd functions"
+    return None
+
+
 def find_hooked(modules: Iterable[nn.Module]) -> nn.Module | None:
     """The first module that a hook sits on, if any."""
     for module in modules:

@@ -38,7 +38,7 @@ SAME_MAX_POOL = functools.partial(nn.MaxPool2d, ceil_mode=True)
 
 def _inception(switches: Switches, *, memory_efficient: MemoryEfficient) -> BlockLayer:
     return functools.partial(
-        InceptionBlock, bottleneck=switches.bottleneck, memory_efficient=bool(memory_efficient)
+        InceptionBlock, bottleneck=switches.bottleneck, memory_efficient=memory_efficient
     )
 
 
@@ -48,7 +48,7 @@ def _depthwise_inception(
     block = functools.partial(
         DepthwiseInceptionBlock,
         width_multiplier=width_multiplier,
-        memory_efficient=bool(memory_efficient),
+        memory_efficient=memory_efficient,
     )
     if not switches.inner_norm:
         return block
@@ -60,7 +60,7 @@ def _depthwise_inception(
         inner_norm_layer=OffsetBatchNorm2d,
         inner_activation_layer=nn.ReLU,
         order="act_norm",
-        memory_efficient=bool(memory_efficient),
+        memory_efficient=memory_efficient,
     )
     return functools.partial(block, separable_layer=separable)
 
@@ -146,7 +146,7 @@ def _dense_stages(
             layer=layer,
             norm_layer=norm_layer,
             activation_layer=activation_layer,
-            memory_efficient=bool(memory_efficient),
+            memory_efficient=memory_efficient,
         )
         transition = TransitionBlock(
             dense.out_channels,
@@ -154,6 +154,7 @@ def _dense_stages(
             layer=layer,
             norm_layer=norm_layer,
             activation_layer=activation_layer,
+            memory_efficient=memory_efficient,
         )
         stages += [dense, transition]
         channels = transition.out_channels
@@ -195,8 +196,8 @@ def build_discriminator(
             channels of the stem and the growth rate of the dense case. None: the case's own.
         in_channels: Channels of the image.
         image_size: Height and width of the image, at least 16.
-        memory_efficient: Let the lean paths run; same outputs and gradients. ``"recompute"``: as
-            in `DownBlock`.
+        memory_efficient: Let the lean paths run; same outputs and gradients. ``"recompute"``:
+            keep still less and compute more a second time, as each block says.
 
     Returns:
         A network from (N, in_channels, image_size, image_size) to (N, 1) scores.

@@ -1,0 +1,69 @@
+"""Norm, activation and convolutions side by side, the first two computed again in backward."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor
+
+from gaslayers.lean.dense_branch import Branch
+from gaslayers.lean.dense_norm import NormActivation
+from gaslayers.lean.dense_slots import Slots
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One layer of a dense block, or its transition.
+
+    Args:
+        in_channels: Channels of the features that it reads.
+        front: Norm and activation of what it reads.
+        branches: What makes its features, side by side in the order of their channels.
+    """
+
+    in_channels: int
+    front: NormActivation
+    branches: tuple[Branch, ...]
+
+    def wants(self, slots: Slots) -> bool:
+        """Whether the gradient of any of its parameters is asked for."""
+        parts: tuple[NormActivation | Branch, ...] = (self.front, *self.branches)
+        return any(slots.wants(*part.parameters) for part in parts)
+
+    def backward(
+        self,
+        grad: Tensor,
+        read: Tensor,
+        kept: list[Tensor | None],
+        slots: Slots,
+        moments: Tensor | None,
+        *,
+        wants_read: bool,
+        passed: Tensor | None = None,
+    ) -> Tensor | None:
+        """Gradient of its features -> gradient of what it read, with what ``passed`` it by.
+
+        What its branches kept is taken from the end of the list. Sums are in autograd's order,
+        the last branch first, whose first operand decides on the layout.
+        """
+        activated = self.front.forward(read, slots, moments)
+        wants_activated = wants_read or slots.wants(*self.front.parameters)
+        total = passed if self.front.is_identity else None
+        for branch in reversed(self.branches):
+            start = grad.shape[1] - branch.out_channels(slots)
+            own = kept[len(kept) - branch.kept_count :]
+            del kept[len(kept) - branch.kept_count :]
+            through = branch.backward(
+                grad[:, start:], activated, own, slots, wants_x=wants_activated
+            )
+            grad = grad[:, :start]
+            if through is not None:
+                total = through if total is None else total + through
+        if total is None:
+            return passed
+        if self.front.is_identity:
+            return total
+        total = self.front.backward(total, activated, read, slots, moments, wants_x=wants_read)
+        if total is None or passed is None:
+            return passed if total is None else total
+        return passed + total
