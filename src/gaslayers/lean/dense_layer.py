@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
 from torch import Tensor
 
 from gaslayers.lean.dense_branch import Branch
@@ -48,6 +49,8 @@ class Layer:
         """
         activated = self.front.forward(read, slots, moments)
         wants_activated = wants_read or slots.wants(*self.front.parameters)
+        # A graph of the backward pass needs every map that it made.
+        overwrite = not torch.is_grad_enabled()
         total = passed if self.front.is_identity else None
         for branch in reversed(self.branches):
             start = grad.shape[1] - branch.out_channels(slots)
@@ -57,13 +60,23 @@ class Layer:
                 grad[:, start:], activated, own, slots, wants_x=wants_activated
             )
             grad = grad[:, :start]
-            if through is not None:
-                total = through if total is None else total + through
+            if through is None:
+                continue
+            if total is None:
+                total = through
+            elif overwrite and total is not passed:
+                total.add_(through)
+            else:
+                total = total + through
+            del through
         if total is None:
             return passed
         if self.front.is_identity:
             return total
-        total = self.front.backward(total, activated, read, slots, moments, wants_x=wants_read)
+        total = self.front.activation_backward(total, activated, overwrite=overwrite)
+        del activated
+        if self.front.norm is not None:
+            total = self.front.norm.backward(total, read, slots, moments, wants_x=wants_read)
         if total is None or passed is None:
             return passed if total is None else total
         return passed + total

@@ -217,17 +217,26 @@ class NormActivation:
     ) -> Tensor | None:
         """Gradient of the result -> gradient of the input; the parameters' go to their slots."""
         if self.norm is None or not self.activation_first:
-            grad = self._activation_backward(grad, result)
+            grad = self.activation_backward(grad, result)
             if self.norm is None:
                 return grad
             return self.norm.backward(grad, x, slots, moments, wants_x=wants_x)
         activated = activate(x, self.slope)
         through = self.norm.backward(grad, activated, slots, moments, wants_x=wants_x)
-        return None if through is None else self._activation_backward(through, activated)
+        return None if through is None else self.activation_backward(through, activated)
 
-    def _activation_backward(self, grad: Tensor, activated: Tensor) -> Tensor:
+    def activation_backward(
+        self, grad: Tensor, activated: Tensor, *, overwrite: bool = False
+    ) -> Tensor:
+        """Gradient of the activation's output -> of its input, in the same memory if allowed."""
         if self.slope == IDENTITY:
             return grad
         if self.slope == 0.0:
+            if overwrite:
+                return torch.ops.aten.threshold_backward(grad, activated, 0, grad_input=grad)
             return torch.ops.aten.threshold_backward(grad, activated, 0)
+        if overwrite:
+            return torch.ops.aten.leaky_relu_backward(
+                grad, activated, self.slope, True, grad_input=grad
+            )
         return torch.ops.aten.leaky_relu_backward(grad, activated, self.slope, True)
