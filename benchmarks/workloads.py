@@ -56,12 +56,14 @@ class Work:
         frozen: Whether the weights are frozen and only the input gets a gradient: a G step's
             share in D. Else only the weights get one.
         quick: Whether it belongs to the short table.
+        in_process: Whether the memory of a fresh process is measured, too.
     """
 
     shape: tuple[int, int, int, int]
     ways: dict[str, Way]
     frozen: bool = False
     quick: bool = False
+    in_process: bool = False
 
 
 class _Checkpointed(nn.Module):
@@ -232,6 +234,8 @@ def all_work() -> dict[str, Work]:
     )
     for size in (64, 128, 256):
         works[f"original, as_coded at {size}: D step"] = Work(
-            (16, 1, size, size), discriminator_ways("original", "as_coded", size)
+            (16, 1, size, size),
+            discriminator_ways("original", "as_coded", size),
+            in_process=True,
         )
     return works
