@@ -139,7 +139,7 @@ def test_check_lets_a_right_value_pass(check, values, options) -> None:
         (
             nn.ReLU(),
             True,
-            "Owner: `layer` must be a callable that builds a layer or None, got ReLU().",
+            "Owner: `layer` must be a callable that builds a layer or None, got a ReLU.",
         ),
     ],
 )
@@ -165,3 +165,16 @@ def test_errors_without_a_remedy_end_with_the_value() -> None:
     assert str(_checks.bad_value("O", "x", "be y", "z", "Do so.")) == (
         "O: `x` must be y, got 'z'. Do so."
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (torch.zeros(2, 3), "a Tensor of shape (2, 3) and torch.float32"),
+        (torch.tensor(4), "tensor(4)"),
+        (nn.Sequential(nn.ReLU()), "a Sequential"),
+        ([1, "two"], "[1, 'two']"),
+    ],
+)
+def test_errors_name_large_values_by_their_kind(value: object, got: str) -> None:
+    assert str(_checks.bad_value("O", "x", "be y", value)) == f"O: `x` must be y, got {got}."

@@ -1,6 +1,7 @@
 """The one place where arguments are checked, so that every error of the library reads the same.
 
-The sentence is always ``{owner}: `{argument}` must {rule}, got {value!r}. {remedy}``.
+The sentence is always ``{owner}: `{argument}` must {rule}, got {value!r}. {remedy}``; tensors and
+modules, whose representations take pages, are named by their kind.
 """
 
 from __future__ import annotations
@@ -10,11 +11,20 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def _sentence(owner: str, argument: str, rule: str, value: object, remedy: str = "") -> str:
-    return f"{owner}: `{argument}` must {rule}, got {value!r}.{' ' + remedy if remedy else ''}"
+    got = _short(value)
+    return f"{owner}: `{argument}` must {rule}, got {got}.{' ' + remedy if remedy else ''}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Tensor) and value.dim() > 0:
+        return f"a {type(value).__name__} of shape {tuple(value.shape)} and {value.dtype}"
+    if isinstance(value, nn.Module):
+        return f"a {type(value).__name__}"
+    return repr(value)
 
 
 def bad_type(owner: str, argument: str, rule: str, value: object, remedy: str = "") -> TypeError:
