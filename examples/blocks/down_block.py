@@ -31,8 +31,8 @@ x = torch.randn(32, 32, 28, 28, requires_grad=True)
 print(tuple(stage(x).shape), tuple(other(x).shape))
 
 # %%
-# Four bits a cell
-# ----------------
+# A byte a cell
+# -------------
 #
 # For the backward pass autograd keeps the full-size map in front of the activation, the one
 # behind it, and eight bytes a pooled cell for the position of the maximum. But what does the
@@ -43,7 +43,8 @@ print(tuple(stage(x).shape), tuple(other(x).shape))
 #    \frac{\partial L}{\partial x_j} = \mathbb{1}[j = \operatorname{argmax}] \;
 #    \mathbb{1}[x_j > 0] \; \frac{\partial L}{\partial y}.
 #
-# The lean path packs these into four bits a cell.
+# The lean path keeps them in a byte a cell, and ``memory_efficient="recompute"`` packs two cells
+# into one.
 
 settings = {"plain": False, "lean": True, "recompute": "recompute"}
 norms = {"no norm": None, "batch norm": nn.BatchNorm2d}

@@ -113,7 +113,7 @@ def test_factories_are_called_once_a_layer_with_the_sizes() -> None:
         (
             {"activation_layer": nn.ReLU()},
             TypeError,
-            r"`activation_layer` must .*got ReLU\(\)\. Pass the class or a partial, not",
+            r"`activation_layer` must .*got a ReLU\. Pass the class or a partial, not",
         ),
         (
             {"order": "conv"},

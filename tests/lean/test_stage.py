@@ -64,11 +64,23 @@ def test_stage_equals_its_plain_twin_bit_for_bit(
     assert_equal_twins(stage, x, input_grad=input_grad)
 
 
-@pytest.mark.parametrize("width", [7, 128, 254, 255, 300, 1000])
-@pytest.mark.parametrize("kernel_size", [2, 3, 16])
-def test_positions_are_exact_on_wide_images(width: int, kernel_size: int) -> None:
+@pytest.mark.parametrize("width", [7, 62, 63, 64, 126, 127, 128, 254, 255, 300, 1000])
+@pytest.mark.parametrize("kernel_size", [2, 3, 11, 12, 16])
+@pytest.mark.parametrize("memory_efficient", [True, "recompute"])
+@pytest.mark.parametrize("activation_layer", [nn.ReLU, partial(nn.LeakyReLU, 0.2), None])
+def test_positions_are_exact_on_wide_images(
+    width: int, kernel_size: int, memory_efficient, activation_layer
+) -> None:
     pool_layer = lambda _: nn.MaxPool2d(kernel_size, ceil_mode=True)  # noqa: E731 - a factory
-    stage = DownBlock(1, 1, block=_Pass, norm_layer=None, pool_layer=pool_layer)
+    stage = DownBlock(
+        1,
+        1,
+        block=_Pass,
+        norm_layer=None,
+        activation_layer=activation_layer,
+        pool_layer=pool_layer,
+        memory_efficient=memory_efficient,
+    )
     assert stage.execution.path == "packed"
     assert_equal_twins(stage, torch.randn(2, 1, 17, width))
 
@@ -133,25 +145,26 @@ def test_gradient_penalty_step_equals_plain(memory_efficient) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
-def test_what_a_stage_keeps_is_four_bits_a_cell_besides_its_input() -> None:
+@pytest.mark.parametrize(("memory_efficient", "cells_a_byte"), [(True, 1), ("recompute", 2)])
+def test_what_a_stage_keeps_besides_its_input(memory_efficient, cells_a_byte: int) -> None:
     x = torch.randn(32, 1, 28, 28)
-    stage = DownBlock(1, 32, norm_layer=None)
+    stage = DownBlock(1, 32, norm_layer=None, memory_efficient=memory_efficient)
     cells = 32 * 32 * 14 * 14
-    assert module_bytes(stage, x) == x.nbytes + cells // 2
+    assert module_bytes(stage, x) == x.nbytes + cells // cells_a_byte
     assert module_bytes(twin_of(stage), x) == x.nbytes + 4 * 32 * 32 * 28 * 28 + 8 * cells
 
 
-def test_a_frozen_stage_keeps_four_bits_a_cell_alone() -> None:
+def test_a_frozen_stage_keeps_a_byte_a_cell_alone() -> None:
     stage = DownBlock(1, 32, norm_layer=None).requires_grad_(False)
     x = torch.randn(32, 1, 28, 28, requires_grad=True)
-    assert module_bytes(stage, x) == 32 * 32 * 14 * 14 // 2
+    assert module_bytes(stage, x) == 32 * 32 * 14 * 14
 
 
 def test_a_recomputed_stage_keeps_nothing_of_its_norm() -> None:
     x = torch.randn(8, 4, 8, 8)
     stage = DownBlock(4, 16, memory_efficient="recompute")
     statistics = 2 * 16 * 4
-    assert module_bytes(stage, x) == x.nbytes + statistics + 8 * 16 * 16 // 2
+    assert module_bytes(stage, x) == x.nbytes + statistics + 8 * 16 * 16
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ class DownBlock(Block):
         pool_layer: Factory of the pooling, called with the kernel size 2, or None. With
             ``partial(nn.MaxPool2d, ceil_mode=True)`` a last odd row or column is kept.
         memory_efficient: Let a lean path run where there is one; same outputs and gradients.
-            ``"recompute"``: keep still less and run the block a second time in the backward pass.
+            ``"recompute"``: keep still less, and run a block in front of a batch norm a second
+            time in the backward pass.
 
     Shape:
         - Input: (N, in_channels, H, W), H and W at least what the pooling takes.
@@ -105,7 +106,7 @@ class DownBlock(Block):
         if reason:
             return plain(reason)
         kept = "signs" if isinstance(self.pool, nn.AvgPool2d) else "positions and signs"
-        packed = f"only {kept} are kept of activation and pooling, in bits"
+        packed = f"only {kept} are kept of activation and pooling, a byte a cell or less"
         if self.memory_efficient != "recompute":
             return Execution("packed", packed)
         reason = reason_to_keep_norm_input(self.body, self.norm, self.pool)
@@ -122,7 +123,8 @@ class DownBlock(Block):
         # N x out_channels x H x W
         x = self.norm(self.body(x))
         if path == "packed" and x.requires_grad:
-            return activate_and_pool(x, self.activation, self.pool)
+            packed = self.memory_efficient == "recompute"
+            return activate_and_pool(x, self.activation, self.pool, packed=packed)
         return self.pool(self.activation(x))
 
     def expected_macs(self, height: int, width: int) -> int:

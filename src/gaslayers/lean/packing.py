@@ -28,6 +28,8 @@ def pack(values: Tensor, bits: int) -> Tensor:
         - values: (N, ...), uint8.
         - Output: (ceil(N * bits / 8), ...), uint8.
     """
+    if bits == 8:
+        return values
     rows = -(-values.shape[0] * bits // 8)
     packed = values[:rows].clone()
     for index in range(1, 8 // bits):

@@ -1,4 +1,4 @@
-"""Block, batch norm, activation and max pooling that keep the input and a few bits a pooled cell.
+"""Block, batch norm, activation and max pooling that keep the input and a byte a pooled cell.
 
 A live batch norm's backward pass needs its input in full. Here the block computes it a second
 time instead: its input is kept anyway for the gradient of its weights.
@@ -60,7 +60,9 @@ class RecomputedStage(torch.autograd.Function):
             call.momentum,
             call.eps,
         )
-        pooled, kept = pool_and_encode(normed, stage.slope, stage.kernel_size, stage.ceil_mode)
+        pooled, kept = pool_and_encode(
+            normed, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode, packed=False
+        )
         ctx.stage, ctx.shape, ctx.layout = stage, z.shape, layout_of(normed)
         ctx.save_for_backward(x, weight, mean, inverse_std, *body_parameters, *kept)
         return pooled
@@ -78,7 +80,16 @@ class RecomputedStage(torch.autograd.Function):
         state = dict(zip(stage.body_names, body_parameters, strict=True))
         with torch.enable_grad():
             z = functional_call(stage.body, state, (x,))
-        grad = unpool(grad, kept, stage.slope, stage.kernel_size, ctx.shape, ctx.layout)
+        grad = unpool(
+            grad,
+            kept,
+            stage.slope,
+            stage.kernel_size,
+            ctx.shape,
+            ctx.layout,
+            ceil_mode=stage.ceil_mode,
+            packed=False,
+        )
         grad_z, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grad,
             z if differentiated else z.detach(),
