@@ -34,7 +34,7 @@ def measure_work(
     repeats: int,
     threads: int,
     device: torch.device,
-    names: set[str] | None,
+    names: set[str],
 ) -> dict[str, Any]:
     """Measure every installed way of one piece of work."""
     rows: dict[str, Any] = {}
@@ -42,7 +42,7 @@ def measure_work(
     # Once a piece of work: a reset would have the ways compiled so far compile anew, unbudgeted.
     torch._dynamo.reset()
     for name, way in work.ways.items():
-        if names is not None and name not in names:
+        if name not in names:
             continue
         if not way.is_installed:
             rows[name] = {"missing": way.needs}
@@ -138,6 +138,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def main(
     quick: Annotated[bool, typer.Option(help="The main rows, in under five minutes.")] = False,
+    eager: Annotated[bool, typer.Option(help="Leave out the compiler: minutes a row.")] = False,
     only: Annotated[str, typer.Option(help="Titles that contain this.")] = "",
     way: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
     repeats: Annotated[int, typer.Option(min=3, help="Turns.")] = 21,
@@ -154,9 +155,11 @@ def main(
         if only in title and (work.quick or not quick)
     }
     result = {"run": describe_run(), "repeats": repeats, "threads": threads, "work": {}}
-    names = None if way is None else {PLAIN, *way}
     for title, work in works.items():
         print(title, flush=True)
+        names = {PLAIN, *way} if way else set(work.ways)
+        if eager:
+            names -= {name for name in work.ways if work.ways[name].budget is not None}
         result["work"][title] = measure_work(
             title, work, repeats=repeats, threads=threads, device=torch.device(device), names=names
         )

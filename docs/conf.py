@@ -14,6 +14,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "_ext"))
 
 from api_costs import COSTS  # noqa: E402  (found by the line above)
+from notebooks import INSTALL  # noqa: E402
+from source_links import find_source  # noqa: E402
 
 import gaslayers  # noqa: E402
 
@@ -22,7 +24,7 @@ author = "gaslayers contributors"
 project_copyright = "gaslayers contributors"
 release = version = gaslayers.__version__
 
-site_url = os.environ.get("GASLAYERS_DOCS_URL", "").rstrip("/")
+docs_url = os.environ.get("GASLAYERS_DOCS_URL", "").rstrip("/")
 repository_url = os.environ.get("GASLAYERS_REPOSITORY_URL", "").rstrip("/")
 
 extensions = [
@@ -36,16 +38,17 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     # Of this site, in _ext/.
     "block_diagram",
+    "cost_chart",
     "cost_table",
     "executed",
-    "gallery",
     "mathml",
+    "notebooks",
     "recorded",
     "signatures",
     "site_files",
 ]
 extensions.append("sphinx.ext.linkcode" if repository_url else "sphinx.ext.viewcode")
-if site_url:
+if docs_url:
     extensions += ["sphinxext.opengraph", "sphinx_sitemap"]
 
 nitpicky = True
@@ -75,6 +78,7 @@ napoleon_custom_sections = [("Shape", "notes_style")]
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 
 # Small inventories, written by tools/write_inventories.py and committed: real links, and a build
 # that needs no network.
@@ -92,10 +96,11 @@ intersphinx_mapping = {
 
 
 def linkcode_resolve(domain: str, info: dict[str, str]) -> str | None:
-    """The address of a module's source, where the repository's is known."""
+    """The address of a name's source, where the repository's is known."""
     if domain != "py" or not info["module"]:
         return None
-    return f"{repository_url}/blob/main/src/{info['module'].replace('.', '/')}.py"
+    place = find_source(info["module"], info["fullname"])
+    return place and f"{repository_url}/blob/main/{place}"
 
 
 # -- Gallery --------------------------------------------------------------------------------------
@@ -121,18 +126,19 @@ sphinx_gallery_conf = {
     "ignore_repr_types": r"matplotlib\.",
     "image_srcset": ["2x"],
     "reset_modules": ("gallery.reset",),  # a string: a function would not be pickled
+    "reset_argv": "gallery.arguments_of",
     "write_computation_times": False,  # that page loads its table's script from another host
     "download_all_examples": False,
     "show_signature": False,
     "remove_config_comments": True,
-    "first_notebook_cell": '%pip install "gaslayers[study]"',
+    "first_notebook_cell": INSTALL,
 }
 
 # -- HTML -----------------------------------------------------------------------------------------
 html_theme = "pydata_sphinx_theme"
 html_context = {"default_mode": "auto"}  # unset, a first visit logs an error
 html_title = f"gaslayers {version}"
-html_baseurl = f"{site_url}/" if site_url else ""
+html_baseurl = f"{docs_url}/" if docs_url else ""
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
@@ -141,7 +147,7 @@ html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
-html_sidebars = {"index": [], "changelog": []}
+html_sidebars = {"index": [], "changelog": [], "results/index": []}
 html_theme_options = {
     "logo": {
         "text": "gaslayers",
@@ -164,11 +170,11 @@ if repository_url:
     html_theme_options["icon_links"] = [
         {"name": "Source", "url": repository_url, "icon": "fa-brands fa-git-alt"}
     ]
-if site_url:
+if docs_url:
     # site_files writes the list of versions; its entries need an address, so it needs the site's.
     html_theme_options["check_switcher"] = False
     html_theme_options["switcher"] = {
-        "json_url": f"{site_url}/_static/switcher.json",
+        "json_url": f"{docs_url}/_static/switcher.json",
         "version_match": version,
     }
     html_theme_options["navbar_start"] = ["navbar-logo", "version-switcher"]

@@ -22,7 +22,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from trace_module import Step, trace
 
-WIDTH, LANE, LINE, GAP_X, GAP_Y, PAD = 160, 12, 17, 16, 28, 7  # pixels
+WIDTH, LANE, LINE, GAP_X, GAP_Y, PAD = 176, 12, 17, 16, 28, 7  # pixels
 
 
 @dataclass(eq=False)
@@ -161,10 +161,8 @@ class BlockDiagram(SphinxDirective):
         steps = trace(build(call), shape, depth=self.options.get("depth"))
         figure = nodes.container(classes=["block-diagram-frame"])
         figure += nodes.raw("", draw(steps, say(call, steps)), format="html")
-        words = (
-            f"{call}, drawn from a run on {' x '.join(map(str, shape))}; under each box, C x H x W."
-        )
-        figure += nodes.caption(words, words)
+        words = f", drawn from a run on {' x '.join(map(str, shape))}; in each box, C x H x W."
+        figure += nodes.caption("", "", nodes.literal(call, call), nodes.Text(words))
         return [figure]
 
 

@@ -1,11 +1,8 @@
-"""What sphinx-gallery is told: how a script starts afresh, and what its notebook looks like."""
+"""What sphinx-gallery is told: how a script starts afresh, and what it is given."""
 
 from __future__ import annotations
 
-import builtins
-import json
 import random
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from sphinx.application import Sphinx
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+RECORDS = Path(__file__).resolve().parents[2] / "examples" / "records" / "faithful"
 
 # Okabe and Ito's colours, which colour-blind eyes tell apart, without the yellow, too pale to read.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,10 +32,8 @@ STYLE = {
 }
 
 
-def reset(_gallery_conf: dict[str, Any], script: str) -> None:
+def reset(_gallery_conf: dict[str, Any], _script: str) -> None:
     """Let each script start from one seed and one style, whatever ran before it."""
-    # sphinx-gallery runs a script without telling it where it is; Python does.
-    builtins.__file__ = str(next(EXAMPLES.glob(f"*/{script}")))
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (scripts of others may use the global generator)
     torch.manual_seed(0)
@@ -50,24 +44,6 @@ def reset(_gallery_conf: dict[str, Any], script: str) -> None:
     mpl.rcParams.update(STYLE)
 
 
-# A directive of this site means nothing to a notebook.
-_DIRECTIVE = re.compile(
-    r"^\.\. (?:block-diagram|cost-table|executed)::.*\n(?:[ \t]+.*\n|\n)*", re.M
-)
-
-
-def clean_notebooks(app: Sphinx) -> None:
-    """Take the pictures that only the site can draw out of the notebooks' prose."""
-    for path in Path(app.srcdir, "gallery").rglob("*.ipynb"):
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        for cell in notebook["cells"]:
-            if cell["cell_type"] == "markdown":
-                text = "".join(cell["source"])
-                cell["source"] = [_DIRECTIVE.sub("", text + "\n").rstrip()]
-        path.write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Run after sphinx-gallery has written its pages."""
-    app.connect("builder-inited", clean_notebooks, priority=900)
-    return {"parallel_read_safe": True}
+def arguments_of(_gallery_conf: dict[str, Any], script: dict[str, Any]) -> list[str]:
+    """What a script is given on its command line: where the records are, if it is the study's."""
+    return ["--records", str(RECORDS)] if Path(script["src_file"]).parent.name == "study" else []

@@ -17,8 +17,10 @@ from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 from tables import make_table
 
+from gaslayers.models import CASES
+from gaslayers.study import Run
 from gaslayers.study.report.captions import describe_preset
-from gaslayers.study.report.runs import Group, read_study
+from gaslayers.study.report.runs import Group, Study, read_study
 from gaslayers.study.report.tables import cost_of, hashes_of, outcome_of, provenance_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,24 +31,43 @@ PICTURES = {
 }
 
 
+def read_record(directive: SphinxDirective, preset: str) -> Study:
+    """Read the committed study of a preset for a page, all six cases of it.
+
+    Raises:
+        ExtensionError: A case has no record, or it is damaged.
+    """
+    folder = ROOT / "examples" / "records" / preset
+    try:
+        study = read_study(folder)
+    except (FileNotFoundError, ValueError) as error:
+        raise ExtensionError(f"{directive.get_location()}: {error}", error) from error
+    for group in study.groups:
+        for case in CASES:
+            name = f"{case}-{group.config.variant}-seed*"
+            if not group.runs_of(case):
+                path = folder / name / "record.json"
+                raise ExtensionError(f"{directive.get_location()}: the record `{path}` is missing")
+    for path in folder.rglob("record.json"):
+        directive.env.note_dependency(str(path))
+    return study
+
+
+def read_cases(directive: SphinxDirective, preset: str) -> list[Run]:
+    """The first run of each case, in the study's order: what it costs is that of every seed."""
+    group = read_record(directive, preset).groups[0]
+    return [group.runs_of(case)[0] for case in CASES]
+
+
 class StudyRecord(SphinxDirective):
     """Show a recorded study: pictures, how its runs ended, what they cost, and their provenance."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Read the study of a preset.
-
-        Raises:
-            ExtensionError: There is no such record, or it is damaged.
-        """
+        """Read the study of a preset."""
         folder = ROOT / "examples" / "records" / self.arguments[0]
-        try:
-            groups = read_study(folder).groups
-        except (FileNotFoundError, ValueError) as error:
-            raise ExtensionError(f"{self.get_location()}: {error}", error) from error
-        for path in folder.rglob("record.json"):
-            self.env.note_dependency(str(path))
+        groups = read_record(self, self.arguments[0]).groups
         shown: list[nodes.Node] = []
         for group in groups:
             shown += self._describe(group)
@@ -65,7 +86,9 @@ class StudyRecord(SphinxDirective):
         ):
             yield make_table(table.headings, table.rows, title=title, code=True)
         rows = list(provenance_of(group).items())
-        yield make_table(["", "value"], rows, title="Where the numbers come from")
+        yield make_table(
+            ["what", "value"], rows, title="Where the numbers come from", numeric=False
+        )
 
     def _pictures(self, folder: Path) -> Iterator[nodes.Node]:
         source = Path(self.env.doc2path(self.env.docname)).parent

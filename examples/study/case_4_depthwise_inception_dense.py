@@ -15,6 +15,10 @@ three.
 # :class:`~gaslayers.DenseBlock` with an inception ``layer``, and each
 # :class:`~gaslayers.TransitionBlock` narrows to 4 channels before the average pooling. The norms
 # inside are the frozen ones.
+#
+# .. block-diagram:: build_discriminator("depthwise_inception_dense", variant="as_coded")
+#    :shape: 32 1 28 28
+#    :depth: 2
 
 # sphinx_gallery_thumbnail_path = "../examples/records/faithful/depthwise_inception_dense-as_coded-seed0/samples/001999.png"
 import argparse
@@ -36,7 +40,6 @@ from gaslayers.study import (
 
 CASE = "depthwise_inception_dense"
 discriminator = build_discriminator(CASE, variant="as_coded")
-print(discriminator)
 
 # %%
 # What it costs
@@ -55,25 +58,28 @@ count(discriminator, images)
 # The experiment
 # --------------
 #
-# Run by hand with ``--preset faithful``, this script is the whole experiment: 2000 iterations at
-# batch 32, one step of D to four of G, on a GPU where there is one; it can be stopped and started
-# again. Run without, as on this page, it trains the first iterations and compares their losses, and
-# the hashes of configuration and code, with the committed record: a record that is not of this code
-# stops the script.
+# Run by hand in the repository's root with ``--preset faithful``, this script is the whole
+# experiment: 2000 iterations at batch 32, one step of D to four of G, on a GPU where there is one;
+# it can be stopped and started again. Run without, as on this page, it trains the first iterations
+# and compares their losses, and the hashes of configuration and code, with the committed record: a
+# record that is not of this code stops the script.
 
 parser = argparse.ArgumentParser(description="Case 4: depthwise inception and dense blocks.")
 parser.add_argument("--preset", choices=PRESETS, help="train anew in full; faithful is 2018's")
-preset = parser.parse_args().preset
-records = Path(__file__).resolve().parent.parent / "records" / "faithful"
+parser.add_argument(
+    "--records", type=Path, default="examples/records/faithful", help="the committed runs"
+)
+arguments = parser.parse_args()
 
 digits = load_digits()
-if preset is None:
+if arguments.preset is None:
     torch.set_num_threads(1)  # as in the record: another number of threads rounds differently
-    run = read_run(records / f"{CASE}-as_coded-seed0")
+    run = read_run(arguments.records / f"{CASE}-as_coded-seed0")
     print(replay(run, digits, Fabric(accelerator="cpu", devices=1)))
 else:
     fabric = Fabric(accelerator="auto", devices=1)
-    run = run_case(CASE, Path("gaslayers-study") / preset, digits, fabric, preset=preset)
+    out = Path("gaslayers-study") / arguments.preset
+    run = run_case(CASE, out, digits, fabric, preset=arguments.preset)
 pictures = draw_run_pictures(run)
 
 # %%

@@ -17,12 +17,17 @@ record.
 # Everything below is drawn from these folders.
 
 # sphinx_gallery_thumbnail_path = "../examples/records/faithful/samples.png"
+import argparse
 from pathlib import Path
 
 from gaslayers.models import CASES
 from gaslayers.study import draw_study_pictures, read_run
 
-records = Path(__file__).resolve().parent.parent / "records" / "faithful"
+parser = argparse.ArgumentParser(description="The six cases side by side.")
+parser.add_argument(
+    "--records", type=Path, default="examples/records/faithful", help="the committed runs"
+)
+records = parser.parse_args().records
 runs = [read_run(records / f"{case}-as_coded-seed0") for case in CASES]
 pictures = {picture.name: picture for picture in draw_study_pictures(records)}
 

@@ -13,6 +13,7 @@ PAGES = (
     "gallery/blocks/dense_block.html",
     "gallery/memory/lean_against_plain.html",
     "gallery/memory/costs_before_running.html",
+    "gallery/study/case_6_inception_8.html",
     "how_to/migrate.html",
     "concepts/lean.html",
     "concepts/study.html",

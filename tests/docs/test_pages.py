@@ -129,3 +129,14 @@ def test_numbers_of_the_results_page_are_the_records(site):
         run = json.loads(path.read_text(encoding="utf-8"))
         assert f"<p>{run['discriminator_parameters']:,}</p>" in text
         assert f"<p>{run['config_hash'][:12]}</p>" in text
+
+
+def test_sitemap_names_the_pages_where_they_will_stand(site):
+    sitemap = site / "sitemap.xml"
+    if not sitemap.exists():
+        pytest.skip("built without GASLAYERS_DOCS_URL")
+    index = (site / "index.html").read_text(encoding="utf-8")
+    base = re.search(r'<link rel="canonical" href="([^"]+)index.html"', index)[1]
+    found = re.findall(r"<loc>(.*?)</loc>", sitemap.read_text(encoding="utf-8"))
+    assert len(found) > 40
+    assert all((site / address.removeprefix(base)).is_file() for address in found)
