@@ -21,7 +21,7 @@ from torch.utils import benchmark
 
 from benchmarks.provenance import describe_run
 from benchmarks.runner import Runner, process_bytes
-from benchmarks.workloads import PLAIN, Work, all_work
+from benchmarks.workloads import PLAIN, RIVAL, Work, all_work
 from gaslayers.study.records import write_atomically
 
 MEBIBYTE = 2**20
@@ -137,7 +137,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    quick: Annotated[bool, typer.Option(help="The main rows, in under five minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="The main rows, of the compiler its tightest budget, in minutes.")
+    ] = False,
     eager: Annotated[bool, typer.Option(help="Leave out the compiler: minutes a row.")] = False,
     only: Annotated[str, typer.Option(help="Titles that contain this.")] = "",
     way: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
@@ -146,7 +148,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="The JSON file.")] = Path("lean.json"),
 ) -> None:
-    """Measure, write JSON and print Markdown."""
+    """Measure, write JSON and print Markdown; go on where an interrupted run of the file ended."""
     torch.set_num_threads(threads)
     torch._dynamo.config.recompile_limit = 64  # the ways share their code, not their guards
     works = {
@@ -154,15 +156,25 @@ def main(
         for title, work in all_work().items()
         if only in title and (work.quick or not quick)
     }
-    result = {"run": describe_run(), "repeats": repeats, "threads": threads, "work": {}}
+    run = describe_run()
+    result = {"run": run, "repeats": repeats, "threads": threads, "work": {}}
+    if out.exists():
+        found = json.loads(out.read_text(encoding="utf-8"))
+        if all(found[key] == result[key] for key in ("repeats", "threads")):
+            result = found
     for title, work in works.items():
+        if title in result["work"]:
+            continue
         print(title, flush=True)
-        names = {PLAIN, *way} if way else set(work.ways)
+        names = set(work.ways) & {PLAIN, *way} if way else set(work.ways)
+        compiled = {name for name in names if work.ways[name].budget is not None}
         if eager:
-            names -= {name for name in work.ways if work.ways[name].budget is not None}
+            names -= compiled
+        elif quick and not way:
+            names -= compiled - {RIVAL}
         result["work"][title] = measure_work(
             title, work, repeats=repeats, threads=threads, device=torch.device(device), names=names
-        )
+        ) | {"commit": run["commit"]}
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
     print(to_markdown(result))
 

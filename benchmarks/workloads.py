@@ -22,6 +22,7 @@ BATCH = 32
 PLAIN = "plain eager"
 LEAN = "gaslayers"
 RECOMPUTE = "gaslayers, recompute"
+RIVAL = "torch.compile, budget 0.2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ def compiled(network: Callable[[], nn.Module]) -> dict[str, Way]:
     return {
         "torch.compile": Way(network, budget=1.0),
         "torch.compile, budget 0.5": Way(network, budget=0.5),
-        "torch.compile, budget 0.2": Way(network, budget=0.2),
+        RIVAL: Way(network, budget=0.2),
     }
 
 
@@ -151,7 +152,7 @@ def dense_ways(
 
         torch.manual_seed(0)
         return TimmDenseBlock(
-            layers, in_channels, growth_rate, factor, memory_efficient=memory_efficient
+            layers, in_channels, factor, growth_rate, grad_checkpointing=memory_efficient
         )
 
     def torchgans() -> nn.Module:

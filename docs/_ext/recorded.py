@@ -1,11 +1,10 @@
-"""Tables out of committed records: nothing in them is typed in, and a missing record is an error.
+"""A recorded study out of its committed records: a missing one is an error.
 
-``.. study-record:: quick`` shows a study, ``.. benchmark-record:: lean`` a benchmark.
+``.. study-record:: quick`` shows pictures and tables; nothing in them is typed in.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,47 +102,7 @@ class StudyRecord(SphinxDirective):
             yield figure
 
 
-class BenchmarkRecord(SphinxDirective):
-    """Show a recorded benchmark of the lean paths, a table for each piece of work."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Read the benchmark's JSON.
-
-        Raises:
-            ExtensionError: There is no such record.
-        """
-        path = ROOT / "benchmarks" / "records" / f"{self.arguments[0]}.json"
-        try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ExtensionError(f"{self.get_location()}: `{path}` is missing", error) from error
-        self.env.note_dependency(str(path))
-        run = record["run"]
-        words = (
-            f"Recorded on {run['summary']} {record['threads']} threads, median of "
-            f"{record['repeats']} turns; time is relative to plain eager in the same process."
-        )
-        tables: list[nodes.Node] = [nodes.paragraph(words, words)]
-        for work, measured in record["work"].items():
-            rows = [
-                [
-                    name,
-                    f"{row['kept_bytes'] / 2**20:.2f} MiB",
-                    f"{row['time_ratio']:.2f}",
-                    row["gradients"],
-                ]
-                for name, row in measured["rows"].items()
-            ]
-            headings = ["path", "kept for backward", "time", "gradients"]
-            shape = " x ".join(map(str, measured["shape"]))
-            tables.append(make_table(headings, rows, title=f"{work}, input {shape}"))
-        return tables
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directives."""
+    """Register the directive."""
     app.add_directive("study-record", StudyRecord)
-    app.add_directive("benchmark-record", BenchmarkRecord)
     return {"parallel_read_safe": True}

@@ -121,10 +121,20 @@ def test_other_projects_can_link_here(site):
 
 def test_numbers_of_the_results_page_are_the_records(site):
     text = (site / "results" / "index.html").read_text(encoding="utf-8")
-    record = json.loads((ROOT / "benchmarks/records/lean.json").read_text(encoding="utf-8"))
-    for work in record["work"].values():
-        for row in work["rows"].values():
-            assert f"<p>{row['kept_bytes'] / 2**20:.2f} MiB</p>" in text
+    records = ROOT / "benchmarks/records"
+    lean, eager, counting = (
+        json.loads((records / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("lean", "lean_eager", "counting")
+    )
+    rows = [row for work in lean["work"].values() for row in work["rows"].values()]
+    ways = ("plain eager", "gaslayers", "gaslayers, recompute")
+    rows += [w["rows"][way] for w in eager["work"].values() for way in ways if way in w["rows"]]
+    for row in rows:
+        assert f"<p>{row['kept_bytes'] / 2**20:.2f} MiB</p>" in text
+        assert f"<p>{row['time_ratio']:.2f}</p>" in text
+    for network in counting["networks"].values():
+        for row in [*network["macs"].values(), *network["peak"].values()]:
+            assert "value" not in row or f"<p>{row['value']:,}</p>" in text
     for path in (ROOT / "examples/records/quick").glob("*/record.json"):
         run = json.loads(path.read_text(encoding="utf-8"))
         assert f"<p>{run['discriminator_parameters']:,}</p>" in text

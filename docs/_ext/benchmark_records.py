@@ -1,0 +1,156 @@
+"""Recorded benchmarks as tables: nothing in them is typed in, and a missing record is an error.
+
+``.. lean-record:: lean`` shows every way of every piece of work, ``.. lean-summary:: lean_eager`` a
+line for each piece of work, ``.. counting-record:: counting`` what other tools count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+from tables import make_table
+
+RECORDS = Path(__file__).resolve().parents[2] / "benchmarks" / "records"
+PLAIN, LEAN, RECOMPUTE = "plain eager", "gaslayers", "gaslayers, recompute"
+MEBIBYTE = 2**20
+
+
+class _Record(SphinxDirective):
+    """What all have in common: the JSON, and what it was measured on."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Read the record of this name.
+
+        Raises:
+            ExtensionError: There is none.
+        """
+        path = RECORDS / f"{self.arguments[0]}.json"
+        try:
+            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ExtensionError(f"{self.get_location()}: `{path}` is missing", error) from error
+        self.env.note_dependency(str(path))
+        words = f"Recorded on {record['run']['summary']}{self.measured(record)}"
+        return [nodes.paragraph(words, words), *self.tables(record)]
+
+    def measured(self, record: dict[str, Any]) -> str:
+        """How it was measured."""
+        return (
+            f" {record['threads']} threads, median of {record['repeats']} turns; time is relative "
+            "to plain eager in the same process."
+        )
+
+    def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
+        """The tables."""
+        raise NotImplementedError
+
+
+def _mebibytes(row: dict[str, Any], key: str = "kept_bytes") -> str:
+    return "-" if row.get(key) is None else f"{row[key] / MEBIBYTE:.2f} MiB"
+
+
+class LeanRecord(_Record):
+    """A table for each piece of work."""
+
+    def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
+        """Kept bytes, time and gradients of each way."""
+        for work, measured in record["work"].items():
+            rows = [
+                [name, _mebibytes(row), f"{row['time_ratio']:.2f}", row["gradients"]]
+                if "kept_bytes" in row
+                else [name, "-", "-", row.get("failed") or f"{row['missing']} is not installed"]
+                for name, row in measured["rows"].items()
+            ]
+            headings = ["path", "kept for backward", "time", "gradients"]
+            shape = " x ".join(map(str, measured["shape"]))
+            yield make_table(headings, rows, title=f"{work}, input {shape}")
+
+
+class LeanSummary(_Record):
+    """One table for all pieces of work that have a lean way, and one for processes."""
+
+    def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
+        """Plain beside lean, and the memory of fresh processes."""
+        works = {
+            title: work["rows"] for title, work in record["work"].items() if LEAN in work["rows"]
+        }
+        rows = []
+        for title, ways in works.items():
+            cells = [title, _mebibytes(ways[PLAIN])]
+            for way in (LEAN, RECOMPUTE):
+                row = ways.get(way)
+                cells += (
+                    ["-", "-"] if row is None else [_mebibytes(row), f"{row['time_ratio']:.2f}"]
+                )
+            rows.append(cells)
+        headings = ["work", "plain keeps", "lean", "time", "recompute", "time"]
+        yield make_table(headings, rows, title="Kept for backward, and time")
+        rows = [
+            [
+                title,
+                *(
+                    _mebibytes(ways.get(way, {}), "process_bytes")
+                    for way in (PLAIN, LEAN, RECOMPUTE)
+                ),
+            ]
+            for title, ways in works.items()
+            if ways[PLAIN].get("process_bytes")
+        ]
+        if rows:
+            yield make_table(
+                ["work", "plain", "lean", "recompute"],
+                rows,
+                title="By how much a step raises the memory of a fresh process, network included",
+            )
+
+
+class CountingRecord(_Record):
+    """What other tools count of the same networks, and what they leave changed."""
+
+    def measured(self, record: dict[str, Any]) -> str:
+        """Nothing more to say: they are counts."""
+        del record
+        return ""
+
+    def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
+        """MACs and peaks of each network."""
+        for name, network in record["networks"].items():
+            for what, title in (
+                ("macs", "MACs of convolutions and linear layers"),
+                ("peak", "peak of a training step with Adam, bytes"),
+            ):
+                ours = network[what][LEAN]["value"]
+                rows = [
+                    [
+                        tool,
+                        f"{row['value']:,}",
+                        f"{row['value'] / ours:.3f}",
+                        ", ".join(row["changed"]) or "nothing",
+                    ]
+                    if "value" in row
+                    else [tool, "-", "-", row.get("failed") or "not installed"]
+                    for tool, row in network[what].items()
+                ]
+                shape = " x ".join(map(str, network["shape"]))
+                yield make_table(
+                    ["tool", "count", "of ours", "left changed"],
+                    rows,
+                    title=f"{name}, {shape}: {title}",
+                )
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    app.add_directive("lean-record", LeanRecord)
+    app.add_directive("lean-summary", LeanSummary)
+    app.add_directive("counting-record", CountingRecord)
+    return {"parallel_read_safe": True}
