@@ -40,7 +40,7 @@ class _Record(SphinxDirective):
             raise ExtensionError(f"{self.get_location()}: `{path}` is missing", error) from error
         self.env.note_dependency(str(path))
         words = f"Recorded on {record['run']['summary']}{self.measured(record)}"
-        return [nodes.paragraph(words, words), *self.tables(record)]
+        return [nodes.paragraph(words, words, classes=["provenance"]), *self.tables(record)]
 
     def measured(self, record: dict[str, Any]) -> str:
         """How it was measured."""
