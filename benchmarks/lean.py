@@ -76,6 +76,12 @@ def measure_work(
     return {"shape": work.shape, "rows": {name: rows[name] for name in work.ways if name in rows}}
 
 
+def _conditions(result: dict[str, Any]) -> list[Any]:
+    """What has to be the same in all parts of a record."""
+    machine = {key: value for key, value in result["run"]["machine"].items() if key != "load"}
+    return [machine, result["run"]["versions"], result["repeats"], result["threads"]]
+
+
 def _asks_process(work: Work, name: str, device: torch.device) -> bool:
     """The compiler itself would take the most of a fresh process."""
     return work.in_process and device.type == "cpu" and work.ways[name].budget is None
@@ -140,7 +146,7 @@ def main(
     quick: Annotated[
         bool, typer.Option(help="The main rows, of the compiler its tightest budget, in minutes.")
     ] = False,
-    eager: Annotated[bool, typer.Option(help="Leave out the compiler: minutes a row.")] = False,
+    eager: Annotated[bool, typer.Option(help="Leave out the compiler.")] = False,
     only: Annotated[str, typer.Option(help="Titles that contain this.")] = "",
     way: Annotated[list[str] | None, typer.Option(help="Repeatable; all by default.")] = None,
     repeats: Annotated[int, typer.Option(min=3, help="Turns.")] = 21,
@@ -160,8 +166,9 @@ def main(
     result = {"run": run, "repeats": repeats, "threads": threads, "work": {}}
     if out.exists():
         found = json.loads(out.read_text(encoding="utf-8"))
-        if all(found[key] == result[key] for key in ("repeats", "threads")):
-            result = found
+        if _conditions(found) != _conditions(result):
+            raise typer.BadParameter(f"{out} was measured under other conditions; name another.")
+        result = found
     for title, work in works.items():
         if title in result["work"]:
             continue

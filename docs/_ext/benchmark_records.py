@@ -44,9 +44,12 @@ class _Record(SphinxDirective):
 
     def measured(self, record: dict[str, Any]) -> str:
         """How it was measured."""
+        commits = dict.fromkeys(work["commit"] for work in record["work"].values())
+        commits.pop(record["run"]["commit"], None)
+        later = f" Parts of it were measured on {', '.join(commits)}." if commits else ""
         return (
-            f" {record['threads']} threads, median of {record['repeats']} turns; time is relative "
-            "to plain eager in the same process."
+            f"{later} {record['threads']} threads, median of {record['repeats']} turns; time is "
+            "relative to plain eager in the same process."
         )
 
     def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:

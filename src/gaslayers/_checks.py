@@ -76,6 +76,12 @@ def check_bool(owner: str, argument: str, value: Any, *, optional: bool = False)
         raise bad_type(owner, argument, "be a bool or None" if optional else "be a bool", value)
 
 
+def check_memory_efficient(owner: str, value: Any) -> None:
+    """Raise unless ``value`` is True, False or ``"recompute"``."""
+    if not isinstance(value, bool) and value != "recompute":
+        raise bad_type(owner, "memory_efficient", 'be a bool or "recompute"', value)
+
+
 def check_choice(owner: str, argument: str, value: Any, choices: Collection[str]) -> None:
     """Raise unless ``value`` is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:

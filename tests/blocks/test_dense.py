@@ -94,7 +94,11 @@ def test_dropout_drops_new_features_in_training_alone() -> None:
         ({"activation_layer": 1}, TypeError, r"`activation_layer` must be a callable that builds"),
         ({"drop_rate": 1.0}, ValueError, r"`drop_rate` must be < 1\.0, got 1\.0"),
         ({"drop_rate": -0.1}, ValueError, r"`drop_rate` must be >= 0\.0, got -0\.1"),
-        ({"memory_efficient": 1}, TypeError, r"`memory_efficient` must be a bool, got 1"),
+        (
+            {"memory_efficient": 1},
+            TypeError,
+            r'memory_efficient` must be a bool or "recompute", got 1',
+        ),
     ],
 )
 def test_wrong_argument_is_refused(arguments: dict, error: type, message: str) -> None:

@@ -97,7 +97,11 @@ def test_separable_factory_is_given_sizes_and_geometry() -> None:
         ({"inner_norm_layer": 3}, TypeError, r"`inner_norm_layer` must be a callable .* or None"),
         ({"inner_activation_layer": 3}, TypeError, r"`inner_activation_layer` must be a callable"),
         ({"separable_layer": nn.ReLU()}, TypeError, r"`separable_layer` must .*Pass the class"),
-        ({"memory_efficient": 0}, TypeError, r"`memory_efficient` must be a bool, got 0"),
+        (
+            {"memory_efficient": 0},
+            TypeError,
+            r'memory_efficient` must be a bool or "recompute", got 0',
+        ),
     ],
 )
 def test_wrong_argument_is_refused(arguments: dict, error: type, message: str) -> None:

@@ -61,7 +61,11 @@ def test_block_factory_is_given_both_sizes() -> None:
         ({"norm_layer": 1}, TypeError, r"`norm_layer` must be a callable that builds a layer or"),
         ({"activation_layer": 1}, TypeError, r"`activation_layer` must be a callable that builds"),
         ({"pool_layer": 2}, TypeError, r"`pool_layer` must be a callable that builds a layer or"),
-        ({"memory_efficient": None}, TypeError, r"`memory_efficient` must be a bool, got None"),
+        (
+            {"memory_efficient": None},
+            TypeError,
+            r'memory_efficient` must be a bool or "recompute", got None',
+        ),
     ],
 )
 def test_wrong_argument_is_refused(arguments: dict, error: type, message: str) -> None:

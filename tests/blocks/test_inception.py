@@ -128,7 +128,11 @@ def test_last_convolutions_take_the_stride_and_larger_kernels_the_dilation() -> 
         ({"conv_layer": None}, TypeError, r"`conv_layer` must be a callable that builds a layer"),
         ({"norm_layer": 3}, TypeError, r"`norm_layer` must be a callable .* or None, got 3"),
         ({"activation_layer": 3}, TypeError, r"`activation_layer` must be a callable .* or None"),
-        ({"memory_efficient": 1}, TypeError, r"`memory_efficient` must be a bool, got 1"),
+        (
+            {"memory_efficient": 1},
+            TypeError,
+            r'memory_efficient` must be a bool or "recompute", got 1',
+        ),
     ],
 )
 def test_wrong_argument_is_refused(arguments: dict, error: type, message: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from gaslayers._typing import MemoryEfficient
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
@@ -19,6 +20,9 @@ from gaslayers.lean.dense_branch import Branch, Convolution
 from gaslayers.lean.dense_layer import Layer
 from gaslayers.lean.dense_norm import BatchNorm, NormActivation, ScalesChannels, Scaling
 from gaslayers.lean.dense_slots import Slot
+from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
+
+_Read = TypeVar("_Read")
 
 
 class NotLeanError(Exception):
@@ -76,6 +80,32 @@ def read_layer(
     _require_own_forwards(nn.ModuleList([norm, activation, convolution]))
     reader = _Reader(recompute=recompute)
     return reader.layer(norm, activation, convolution, channels), reader.tensors
+
+
+def read_or_reason(
+    read: Callable[..., _Read],
+    *arguments: Any,
+    replaced: Iterable[nn.Module],
+    memory_efficient: MemoryEfficient,
+) -> _Read | str:
+    """What `read_plan` or `read_layer` makes of its arguments, or the reason for the plain path.
+
+    Args:
+        read: One of the two.
+        *arguments: Its own, but for ``recompute``.
+        replaced: The inner modules that the lean path does not call.
+        memory_efficient: The block's own setting.
+    """
+    reason = (
+        reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
+        or reason_not_to_replace()
+    )
+    if reason is not None:
+        return reason
+    try:
+        return read(*arguments, recompute=memory_efficient == "recompute")
+    except NotLeanError as error:
+        return str(error)
 
 
 def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (as in `assert`)

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from gaslayers._checks import (
     bad_value,
-    check_bool,
     check_factory,
     check_feature_map,
     check_float,
     check_int,
+    check_memory_efficient,
 )
 from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
-from gaslayers.blocks._dense_plan import NotLeanError, read_plan
+from gaslayers.blocks._dense_plan import read_or_reason, read_plan
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.lean.dense import Plan, run_dense
-from gaslayers.lean.execution import Execution, plain, reason_for_plain, reason_not_to_replace
+from gaslayers.lean.execution import Execution, plain
 from gaslayers.lean.precision import suits
 
 
@@ -92,8 +92,7 @@ class DenseBlock(Block):
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
         check_float(owner, "drop_rate", drop_rate, minimum=0.0, below=1.0)
-        if memory_efficient != "recompute":
-            check_bool(owner, "memory_efficient", memory_efficient)
+        check_memory_efficient(owner, memory_efficient)
         if bottleneck_factor is not None:
             check_int(owner, "bottleneck_factor", bottleneck_factor)
             if layer is not None:
@@ -138,19 +137,13 @@ class DenseBlock(Block):
 
     def _plan(self) -> tuple[Plan, list[Tensor]] | str:
         """What the lean path runs, or the reason for the plain one."""
-        parts = self.layers.modules()
-        reason = (
-            reason_for_plain(parts, memory_efficient=bool(self.memory_efficient))
-            or reason_not_to_replace()
+        return read_or_reason(
+            read_plan,
+            self.layers,
+            self.in_channels,
+            replaced=self.layers.modules(),
+            memory_efficient=self.memory_efficient,
         )
-        if reason is not None:
-            return reason
-        try:
-            return read_plan(
-                self.layers, self.in_channels, recompute=self.memory_efficient == "recompute"
-            )
-        except NotLeanError as error:
-            return str(error)
 
     @property
     def execution(self) -> Execution:

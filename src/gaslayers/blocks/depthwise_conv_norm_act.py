@@ -10,6 +10,7 @@ from gaslayers._checks import (
     check_factory,
     check_feature_map,
     check_int,
+    check_memory_efficient,
 )
 from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
@@ -96,8 +97,7 @@ class DepthwiseConvNormAct(Block):
         check_factory(owner, "inner_norm_layer", inner_norm_layer)
         check_factory(owner, "inner_activation_layer", inner_activation_layer)
         check_choice(owner, "order", order, ORDERS)
-        if memory_efficient != "recompute":
-            check_bool(owner, "memory_efficient", memory_efficient)
+        check_memory_efficient(owner, memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels

@@ -15,6 +15,7 @@ from gaslayers._checks import (
     check_float,
     check_int,
     check_int_sequence,
+    check_memory_efficient,
 )
 from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
@@ -133,8 +134,7 @@ class DepthwiseInceptionBlock(Block):
         check_factory(owner, "inner_norm_layer", inner_norm_layer)
         check_factory(owner, "inner_activation_layer", inner_activation_layer)
         check_factory(owner, "separable_layer", separable_layer)
-        if memory_efficient != "recompute":
-            check_bool(owner, "memory_efficient", memory_efficient)
+        check_memory_efficient(owner, memory_efficient)
         widths = resolve_branch_channels(
             owner,
             out_channels,

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gaslayers._checks import bad_value, check_bool, check_factory, check_feature_map, check_int
+from gaslayers._checks import (
+    bad_value,
+    check_factory,
+    check_feature_map,
+    check_int,
+    check_memory_efficient,
+)
 from gaslayers._typing import (
     ActivationLayer,
     BlockLayer,
@@ -76,8 +82,7 @@ class DownBlock(Block):
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
         check_factory(owner, "pool_layer", pool_layer)
-        if memory_efficient != "recompute":
-            check_bool(owner, "memory_efficient", memory_efficient)
+        check_memory_efficient(owner, memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels

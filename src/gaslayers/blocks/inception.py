@@ -14,6 +14,7 @@ from gaslayers._checks import (
     check_feature_map,
     check_int,
     check_int_sequence,
+    check_memory_efficient,
 )
 from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
@@ -104,8 +105,7 @@ class InceptionBlock(Block):
         check_factory(owner, "conv_layer", conv_layer, optional=False)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
-        if memory_efficient != "recompute":
-            check_bool(owner, "memory_efficient", memory_efficient)
+        check_memory_efficient(owner, memory_efficient)
         widths = resolve_branch_channels(
             owner, out_channels, branch_channels, [1.0] * len(kernel_sizes)
         )

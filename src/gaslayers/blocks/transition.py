@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 from gaslayers._checks import (
     bad_value,
-    check_bool,
     check_factory,
     check_feature_map,
     check_float,
     check_int,
+    check_memory_efficient,
 )
 from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer, PoolLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
-from gaslayers.blocks._dense_plan import NotLeanError, read_layer
+from gaslayers.blocks._dense_plan import read_layer, read_or_reason
 from gaslayers.blocks.conv_norm_act import make_activation, make_norm
 from gaslayers.lean.activation_pool import activate_and_pool, reason_to_keep_maps
 from gaslayers.lean.dense_layer import Layer
-from gaslayers.lean.execution import Execution, plain, reason_for_plain, reason_not_to_replace
+from gaslayers.lean.execution import Execution, plain
 from gaslayers.lean.precision import suits
 from gaslayers.lean.transition import run_pre_activation
 
@@ -89,8 +89,7 @@ class TransitionBlock(Block):
         check_factory(owner, "layer", layer)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
-        if memory_efficient != "recompute":
-            check_bool(owner, "memory_efficient", memory_efficient)
+        check_memory_efficient(owner, memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -118,25 +117,14 @@ class TransitionBlock(Block):
 
     def _layer(self) -> tuple[Layer, list[Tensor]] | str:
         """What the lean path runs in front of the pooling, or the reason for the plain one."""
-        front = nn.ModuleList([self.norm, self.activation, self.conv])
-        reason = (
-            reason_for_plain(
-                [*front.modules(), self.pool], memory_efficient=bool(self.memory_efficient)
-            )
-            or reason_not_to_replace()
+        front = (self.norm, self.activation, self.conv)
+        return read_or_reason(
+            read_layer,
+            *front,
+            self.in_channels,
+            replaced=[*nn.ModuleList(front).modules(), self.pool],
+            memory_efficient=self.memory_efficient,
         )
-        if reason is not None:
-            return reason
-        try:
-            return read_layer(
-                self.norm,
-                self.activation,
-                self.conv,
-                self.in_channels,
-                recompute=self.memory_efficient == "recompute",
-            )
-        except NotLeanError as error:
-            return str(error)
 
     @property
     def execution(self) -> Execution:

@@ -87,7 +87,7 @@ def _positive(activated: Tensor, slope: float) -> Tensor | None:
     """Where the activation lets a gradient through unchanged; None: everywhere."""
     if slope == IDENTITY:
         return None
-    # The same on what a ReLU makes, and several times as fast.
+    # The same on what a ReLU makes, by a faster kernel.
     return activated.bool() if slope == 0.0 else activated > 0
 
 
@@ -148,7 +148,7 @@ def unpool(
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         grad = F.max_unpool2d(grad, indices, window, output_size=list(shape[2:]))
         return grad.contiguous(memory_format=layout)
-    # Twice as fast. Of the pooling's input it reads the shape and the memory format alone.
+    # The faster of the two. Of the pooling's input it reads the shape and the memory format alone.
     whole = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=layout)
     return torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
         grad, whole, window, window, [0, 0], [1, 1], ceil_mode, indices, grad_input=whole
@@ -187,7 +187,7 @@ class ActivationAvgPool(torch.autograd.Function):
 
 def _through_activation(grad: Tensor, positive: Tensor, slope: float) -> Tensor:
     """Let the gradient through where ``positive`` is not zero, else scale it."""
-    # By the activations' own kernels, which selecting by a mask is several times slower than.
+    # By the activations' own kernels, which are faster than selecting by a mask.
     positive = positive.to(grad.dtype)
     if slope == 0.0:
         return torch.ops.aten.threshold_backward.default(grad, positive, 0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from gaslayers._checks import bad_type, bad_value, check_bool, check_choice, check_int
+from gaslayers._checks import bad_type, bad_value, check_choice, check_int, check_memory_efficient
 from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks import (
     ConvNormAct,
@@ -225,8 +225,7 @@ def build_discriminator(
     check_choice(owner, "variant", variant, VARIANTS)
     check_int(owner, "in_channels", in_channels)
     check_int(owner, "image_size", image_size, minimum=16)
-    if memory_efficient != "recompute":
-        check_bool(owner, "memory_efficient", memory_efficient)
+    check_memory_efficient(owner, memory_efficient)
     if switches is None:
         switches = VARIANTS[variant]
     elif not isinstance(switches, Switches):
