@@ -97,7 +97,7 @@ def test_dropout_drops_new_features_in_training_alone() -> None:
         (
             {"memory_efficient": 1},
             TypeError,
-            r'memory_efficient` must be a bool or "recompute", got 1',
+            r'`memory_efficient` must be a bool or "recompute", got 1',
         ),
     ],
 )

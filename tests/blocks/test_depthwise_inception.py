@@ -100,7 +100,7 @@ def test_separable_factory_is_given_sizes_and_geometry() -> None:
         (
             {"memory_efficient": 0},
             TypeError,
-            r'memory_efficient` must be a bool or "recompute", got 0',
+            r'`memory_efficient` must be a bool or "recompute", got 0',
         ),
     ],
 )

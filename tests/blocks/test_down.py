@@ -64,7 +64,7 @@ def test_block_factory_is_given_both_sizes() -> None:
         (
             {"memory_efficient": None},
             TypeError,
-            r'memory_efficient` must be a bool or "recompute", got None',
+            r'`memory_efficient` must be a bool or "recompute", got None',
         ),
     ],
 )

@@ -131,7 +131,7 @@ def test_last_convolutions_take_the_stride_and_larger_kernels_the_dilation() -> 
         (
             {"memory_efficient": 1},
             TypeError,
-            r'memory_efficient` must be a bool or "recompute", got 1',
+            r'`memory_efficient` must be a bool or "recompute", got 1',
         ),
     ],
 )

@@ -316,7 +316,7 @@ def test_variants_differ_in_what_the_original_got_wrong() -> None:
         (
             {"memory_efficient": 1},
             TypeError,
-            r'memory_efficient` must be a bool or "recompute", got 1',
+            r'`memory_efficient` must be a bool or "recompute", got 1',
         ),
         (
             {"switches": "live"},
