@@ -65,7 +65,7 @@ def max_batch_size(
         >>> from gaslayers import DenseBlock, max_batch_size
         >>> block = DenseBlock(8, 4)
         >>> max_batch_size(block, (8, 16, 16), budget_bytes=2**20)
-        7
+        10
     """
     check_int(_OWNER, "budget_bytes", budget_bytes)
     check_choice(_OWNER, "kind", kind, ("tensor", "allocator"))
