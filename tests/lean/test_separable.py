@@ -89,14 +89,21 @@ def freeze(module: nn.Module, data: st.DataObject) -> None:
         parameter.requires_grad_(data.draw(flag))
 
 
+def _in_float64_with_norms(x: Tensor, module: nn.Module) -> Tensor:
+    """The input, in float64 where the module has a batch norm.
+
+    A norm takes out offset and scale of the convolution before it; the gradient of a bias there is
+    zero, and float32 would compare the rounding of sums that cancel. The float64 bound is tighter;
+    `test_unit_equals_its_plain_twin` keeps float32.
+    """
+    has_norm = any(isinstance(inner, nn.BatchNorm2d) for inner in module.modules())
+    return x.double() if has_norm else x
+
+
 @settings(max_examples=150)
 @given(unit=units(), x=feature_maps(3, min_side=3), keep=st.tuples(flag, flag), data=st.data())
 def test_chain_equals_its_plain_twin(unit, x: Tensor, keep, data) -> None:
-    if unit.norm_layer is not None or unit.inner_norm_layer is not None:
-        # A norm takes out offset and scale of the convolution before it; the gradient of a bias
-        # there is zero, and float32 would compare the rounding of sums that cancel. The float64
-        # bound is tighter; `test_unit_equals_its_plain_twin` keeps float32.
-        x = x.double()
+    x = _in_float64_with_norms(x, unit)
     unit = unit.to(x.dtype).train(data.draw(flag))
     if data.draw(flag):
         unit = unit.to(memory_format=torch.channels_last)
@@ -146,7 +153,9 @@ def test_block_of_chains_equals_its_plain_twin(x: Tensor, data) -> None:
             st.sampled_from([None, partial(DepthwiseConvNormAct, **GAS2018)])
         ),
         memory_efficient=data.draw(st.sampled_from([True, "recompute"])),
-    ).to(x.dtype)
+    )
+    x = _in_float64_with_norms(x, block)
+    block = block.to(x.dtype)
     if data.draw(flag):
         block = block.to(memory_format=torch.channels_last)
     freeze(block, data)
@@ -278,15 +287,13 @@ def test_frozen_units_without_anything_between_keep_nothing() -> None:
     assert unit.execution.path == "frozen convolution"
 
 
-@pytest.mark.parametrize(("memory_efficient", "share"), [(True, 9), ("recompute", 10)])
-def test_discriminator_of_2018_keeps_a_small_share(memory_efficient, share: int) -> None:
-    network = build_discriminator("depthwise_inception", memory_efficient=memory_efficient)
-    network = network.to(memory_format=torch.channels_last)
+def test_discriminator_of_2018_keeps_a_small_share() -> None:
+    network = build_discriminator("depthwise_inception").to(memory_format=torch.channels_last)
     x = torch.randn(32, 1, 28, 28)
-    assert module_bytes(network, x) <= module_bytes(twin_of(network), x) / share
+    assert module_bytes(network, x) <= module_bytes(twin_of(network), x) / 9
     network.requires_grad_(requires_grad=False)
     x.requires_grad_()
-    assert module_bytes(network, x) <= module_bytes(twin_of(network), x) / (2 * share)
+    assert module_bytes(network, x) <= module_bytes(twin_of(network), x) / 18
 
 
 # Which path runs.

@@ -64,25 +64,45 @@ def test_stage_equals_its_plain_twin_bit_for_bit(
     assert_equal_twins(stage, x, input_grad=input_grad)
 
 
-@pytest.mark.parametrize("width", [7, 62, 63, 64, 126, 127, 128, 254, 255, 300, 1000])
+@pytest.mark.parametrize("width", [7, 8, 16, 31, 64, 65, 127, 128, 129, 255, 300, 1000])
+@pytest.mark.parametrize("height", [17, 24])  # 24 splits into bands of 2, 3 and 12 rows
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kernel_size", [2, 3, 11, 12, 16])
-@pytest.mark.parametrize("memory_efficient", [True, "recompute"])
-@pytest.mark.parametrize("activation_layer", [nn.ReLU, partial(nn.LeakyReLU, 0.2), None])
-def test_positions_are_exact_on_wide_images(
-    width: int, kernel_size: int, memory_efficient, activation_layer
+@pytest.mark.parametrize("activation_layer", [nn.ReLU, LEAKY, None])
+def test_positions_are_exact_on_images_of_any_size(
+    width: int, height: int, channels: int, kernel_size: int, activation_layer
 ) -> None:
-    pool_layer = lambda _: nn.MaxPool2d(kernel_size, ceil_mode=True)  # noqa: E731 - a factory
-    stage = DownBlock(
-        1,
-        1,
+    stage = _pooling(channels, kernel_size, activation_layer)
+    assert stage.execution.path == "packed"
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(2, channels, height, width).to(memory_format=layout)
+        assert_equal_twins(stage, x)
+        # Not dense in any memory format.
+        assert_equal_twins(_pooling(channels - channels // 2, kernel_size), x[:, ::2])
+
+
+def _pooling(channels: int, kernel_size: int, activation_layer=nn.ReLU) -> DownBlock:
+    """A stage of nothing but activation and pooling."""
+    return DownBlock(
+        channels,
+        channels,
         block=_Pass,
         norm_layer=None,
         activation_layer=activation_layer,
-        pool_layer=pool_layer,
-        memory_efficient=memory_efficient,
+        pool_layer=lambda _: nn.MaxPool2d(kernel_size, ceil_mode=True),
     )
-    assert stage.execution.path == "packed"
-    assert_equal_twins(stage, torch.randn(2, 1, 17, width))
+
+
+@pytest.mark.parametrize("size", [8, 28])
+def test_output_of_a_stage_may_be_changed_in_place(size: int) -> None:
+    stage = _pooling(3, 2)
+    x = torch.randn(2, 3, size, size, requires_grad=True)
+    changed = stage(x).add_(1.0)
+    changed.sum().backward()
+    expected = x.grad
+    x.grad = None
+    twin_of(stage)(x).sum().backward()
+    assert torch.equal(x.grad, expected)
 
 
 class _Pass(nn.Module):
@@ -145,12 +165,11 @@ def test_gradient_penalty_step_equals_plain(memory_efficient) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(("memory_efficient", "cells_a_byte"), [(True, 1), ("recompute", 2)])
-def test_what_a_stage_keeps_besides_its_input(memory_efficient, cells_a_byte: int) -> None:
+def test_what_a_stage_keeps_besides_its_input() -> None:
     x = torch.randn(32, 1, 28, 28)
-    stage = DownBlock(1, 32, norm_layer=None, memory_efficient=memory_efficient)
+    stage = DownBlock(1, 32, norm_layer=None)
     cells = 32 * 32 * 14 * 14
-    assert module_bytes(stage, x) == x.nbytes + cells // cells_a_byte
+    assert module_bytes(stage, x) == x.nbytes + cells
     assert module_bytes(twin_of(stage), x) == x.nbytes + 4 * 32 * 32 * 28 * 28 + 8 * cells
 
 

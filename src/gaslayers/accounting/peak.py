@@ -113,7 +113,7 @@ def peak_memory(
         ...     DownBlock(3, 8), torch.zeros(2, 3, 8, 8), optimizer=torch.optim.Adam
         ... )
         >>> report.peak, report.first_step.peak, report.breakdown["optimizer_state"]
-        (18392, 16456, 1936)
+        (17952, 16016, 1936)
         >>> report.phase, report.at_module, report.at_operator
         ('backward', 'norm', 'aten.native_batch_norm_backward')
     """

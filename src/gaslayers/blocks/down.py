@@ -128,8 +128,7 @@ class DownBlock(Block):
         # N x out_channels x H x W
         x = self.norm(self.body(x))
         if path == "packed" and x.requires_grad:
-            packed = self.memory_efficient == "recompute"
-            return activate_and_pool(x, self.activation, self.pool, packed=packed)
+            return activate_and_pool(x, self.activation, self.pool)
         return self.pool(self.activation(x))
 
     def expected_macs(self, height: int, width: int) -> int:

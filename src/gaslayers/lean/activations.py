@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,3 +37,12 @@ def activate(x: Tensor, slope: float) -> Tensor:
     if slope == IDENTITY:
         return x
     return F.relu(x) if slope == 0.0 else F.leaky_relu(x, slope)
+
+
+def activation_backward(grad: Tensor, positive: Tensor, slope: float) -> Tensor:
+    """Let the gradient through where ``positive`` is not zero, else scale it by the slope."""
+    # By the activations' own kernels, which are faster than selecting by a mask.
+    positive = positive.to(grad.dtype)
+    if slope == 0.0:
+        return torch.ops.aten.threshold_backward.default(grad, positive, 0)
+    return torch.ops.aten.leaky_relu_backward(grad, positive, slope, False)

@@ -1,4 +1,4 @@
-"""Small whole numbers, several to a byte."""
+"""Yes or no, eight to a byte."""
 
 from __future__ import annotations
 
@@ -6,46 +6,30 @@ import torch
 from torch import Tensor
 
 
-def bits_for(symbols: int) -> int:
-    """Bits that hold numbers below ``symbols`` and divide a byte: 1, 2, 4 or 8.
-
-    Raises:
-        ValueError: There are more than 256.
-    """
-    for bits in (1, 2, 4, 8):
-        if symbols <= 2**bits:
-            return bits
-    raise ValueError(f"bits_for: `symbols` must be <= 256, got {symbols}.")
-
-
-def pack(values: Tensor, bits: int) -> Tensor:
-    """Pack uint8 numbers below ``2^bits`` of several samples into each byte.
+def pack_bits(values: Tensor) -> Tensor:
+    """Pack booleans of several samples into each byte.
 
     Samples share bytes, not pixels: slices along the batch axis are contiguous in every memory
     format.
 
     Shape:
-        - values: (N, ...), uint8.
-        - Output: (ceil(N * bits / 8), ...), uint8.
+        - values: (N, ...), bool.
+        - Output: (ceil(N / 8), ...), uint8.
     """
-    if bits == 8:
-        return values
-    rows = -(-values.shape[0] * bits // 8)
+    values = values.view(torch.uint8)
+    rows = -(-values.shape[0] // 8)
     packed = values[:rows].clone()
-    for index in range(1, 8 // bits):
+    for index in range(1, 8):
         part = values[index * rows : (index + 1) * rows]
-        packed[: part.shape[0]] |= part << (bits * index)
+        packed[: part.shape[0]] |= part << index
     return packed
 
 
-def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
-    """Unpack what `pack` packed of ``count`` samples.
+def unpack_bits(packed: Tensor, count: int) -> Tensor:
+    """Unpack what `pack_bits` packed of ``count`` samples.
 
     Shape:
-        - packed: (ceil(count * bits / 8), ...), uint8.
-        - Output: (count, ...), uint8.
+        - packed: (ceil(count / 8), ...), uint8.
+        - Output: (count, ...), uint8, 0 or 1.
     """
-    if bits == 8:
-        return packed
-    parts = [(packed >> (bits * index)) & (2**bits - 1) for index in range(8 // bits)]
-    return torch.cat(parts)[:count]
+    return torch.cat([(packed >> index) & 1 for index in range(8)])[:count]

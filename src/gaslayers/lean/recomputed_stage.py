@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gaslayers.lean.activation_pool import pool_and_encode, unpool
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm
+from gaslayers.lean.coded_pool import code_pool
 from gaslayers.lean.execution import find_hooked
-from gaslayers.lean.layout import layout_of
 
 # Layers that compute the same however often they are called.
 _REPEATABLE = (nn.Conv2d, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Sequential, nn.ModuleList)
@@ -60,10 +59,9 @@ class RecomputedStage(torch.autograd.Function):
             call.momentum,
             call.eps,
         )
-        pooled, kept = pool_and_encode(
-            normed, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode, packed=False
-        )
-        ctx.stage, ctx.shape, ctx.layout = stage, z.shape, layout_of(normed)
+        ctx.stage = stage
+        ctx.pool = code_pool(normed, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode)
+        pooled, kept = ctx.pool.forward(normed)
         ctx.save_for_backward(x, weight, mean, inverse_std, *body_parameters, *kept)
         return pooled
 
@@ -80,16 +78,7 @@ class RecomputedStage(torch.autograd.Function):
         state = dict(zip(stage.body_names, body_parameters, strict=True))
         with torch.enable_grad():
             z = functional_call(stage.body, state, (x,))
-        grad = unpool(
-            grad,
-            kept,
-            stage.slope,
-            stage.kernel_size,
-            ctx.shape,
-            ctx.layout,
-            ceil_mode=stage.ceil_mode,
-            packed=False,
-        )
+        grad = ctx.pool.backward(grad, kept)
         grad_z, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
             grad,
             z if differentiated else z.detach(),

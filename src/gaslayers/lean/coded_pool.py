@@ -1,0 +1,152 @@
+"""Activation and max pooling, and their gradient from codes of a byte a cell.
+
+The plain pair keeps the activation's output (4 bytes a value), and max pooling its input and an
+8-byte index a cell. What the backward pass needs of them is, a pooled cell, which value was the
+largest and whether the activation let it through.
+
+ReLU commutes with max pooling, since it keeps order, and is applied to the pooled map. A leaky
+ReLU does too, but for its rounding: two neighbouring floats may become equal, and then the plain
+pair finds the first of them. It is therefore applied before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaslayers.lean import pool_bands
+from gaslayers.lean.activations import IDENTITY, activate, activation_backward
+from gaslayers.lean.layout import layout_of
+from gaslayers.lean.pool_codes import CellCodes, PlaceCodes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CodedPool:
+    """Activation and max pooling of one input; windows do not overlap.
+
+    Args:
+        slope: The activation's slope below zero.
+        kernel_size: Height and width of a window.
+        ceil_mode: Whether a last window may reach over the edge.
+        shape: Of the input.
+        layout: The input's memory format.
+        codes: How the choices are kept.
+        band_rows: Rows that are pooled as a plane of their own; None: the whole image is.
+    """
+
+    slope: float
+    kernel_size: int
+    ceil_mode: bool
+    shape: torch.Size
+    layout: torch.memory_format
+    codes: PlaceCodes | CellCodes
+    band_rows: int | None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Activate and pool; return the pooled map and what `backward` takes.
+
+        Shape:
+            - x: (N, C, H, W).
+            - Output: (N, C, H / k, W / k), rounded up in ceil mode.
+        """
+        if self.slope not in (0.0, IDENTITY):
+            x = activate(x, self.slope)
+        if self.band_rows is None:
+            pooled, indices = F.max_pool2d(
+                x, self.kernel_size, ceil_mode=self.ceil_mode, return_indices=True
+            )
+            bands = pooled
+        else:
+            pooled, bands, indices = self._pool_bands(x, self.band_rows)
+        if self.slope == 0.0:
+            bands = F.relu(bands, inplace=True)
+        return pooled, self.codes.encode(indices, self._positive(bands))
+
+    def _pool_bands(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The pooled map, its bands in the same memory, and places within the bands of ``x``."""
+        rest = self.kernel_size - 1 if self.ceil_mode else 0
+        count, channels, height, width = x.shape
+        size = (height // self.kernel_size, (width + rest) // self.kernel_size)
+        # Autograd refuses changes in place to a view that a function returns, so the bands are
+        # views of what is returned, and not the other way round.
+        pooled = torch.empty(
+            (count, channels, *size), dtype=x.dtype, device=x.device, memory_format=self.layout
+        )
+        bands = pool_bands.split(pooled, 1, self.layout)
+        indices = torch.empty_like(bands, dtype=torch.int64)
+        torch.ops.aten.max_pool2d_with_indices.out(
+            pool_bands.split(x, rows, self.layout),
+            [self.kernel_size] * 2,
+            [self.kernel_size] * 2,
+            [0, 0],
+            [1, 1],
+            self.ceil_mode,
+            out=bands,
+            indices=indices,
+        )
+        return pooled, bands, indices
+
+    def _positive(self, activated: Tensor) -> Tensor | None:
+        """Where the activation lets a gradient through unchanged; None: everywhere."""
+        if self.slope == IDENTITY:
+            return None
+        # The same on what a ReLU makes, by a faster kernel.
+        return activated.bool() if self.slope == 0.0 else activated > 0
+
+    def backward(self, grad: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
+        """The gradient before activation and pooling, from what `forward` kept.
+
+        It comes in the memory format of the pooling's input, as from PyTorch's operator, whatever
+        that of ``grad`` is; later kernels would else run in another one and round otherwise.
+
+        Shape:
+            - grad: (N, C, H / k, W / k).
+            - Output: (N, C, H, W).
+        """
+        # Before, where the map is small; after, where one of a single pixel does not tell its
+        # format.
+        grad = grad.contiguous(memory_format=self.layout)
+        if self.band_rows is not None:
+            grad = pool_bands.split(grad, 1, self.layout)
+        indices, positive = self.codes.decode(kept)
+        if positive is not None:
+            grad = activation_backward(grad, positive, self.slope)
+        window = [self.kernel_size] * 2
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            height = self.band_rows or self.shape[2]
+            grad = F.max_unpool2d(grad, indices, window, output_size=[height, self.shape[3]])
+            if self.band_rows is not None:
+                grad = pool_bands.join(grad, self.shape, self.layout)
+            return grad.contiguous(memory_format=self.layout)
+        # The faster of the two. Of the pooling's input it reads the shape and the memory format
+        # alone.
+        whole = torch.empty(
+            self.shape, dtype=grad.dtype, device=grad.device, memory_format=self.layout
+        )
+        made = whole
+        if self.band_rows is not None:
+            made = pool_bands.split(whole, self.band_rows, self.layout)
+        torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+            grad, made, window, window, [0, 0], [1, 1], self.ceil_mode, indices, grad_input=made
+        )
+        return whole
+
+
+def code_pool(x: Tensor, slope: float, kernel_size: int, *, ceil_mode: bool) -> CodedPool:
+    """How to activate and pool ``x``."""
+    layout, signed = layout_of(x), slope != IDENTITY
+    height, width = x.shape[2:]
+    codes: PlaceCodes | CellCodes = CellCodes(width, kernel_size, signed)
+    band_rows = None
+    if PlaceCodes.fit(height * width, signed=signed):
+        codes = PlaceCodes(signed)
+    elif (
+        PlaceCodes.fit(kernel_size * width, signed=signed)
+        and pool_bands.are_free(x, kernel_size, layout)
+        and not torch.compiler.is_compiling()
+    ):
+        codes, band_rows = PlaceCodes(signed), kernel_size
+    return CodedPool(slope, kernel_size, ceil_mode, x.shape, layout, codes, band_rows)
