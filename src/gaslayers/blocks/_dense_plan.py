@@ -42,7 +42,6 @@ def read_plan(
     Raises:
         NotLeanError: Only the plain composition runs these layers right.
     """
-    _require_own_forwards(layers)
     reader = _Reader(recompute=recompute)
     read, channels = [], in_channels
     for layer in layers:
@@ -77,7 +76,6 @@ def read_layer(
     Raises:
         NotLeanError: Only the plain composition runs these layers right.
     """
-    _require_own_forwards(nn.ModuleList([norm, activation, convolution]))
     reader = _Reader(recompute=recompute)
     return reader.layer(norm, activation, convolution, channels), reader.tensors
 
@@ -96,6 +94,7 @@ def read_or_reason(
         replaced: The inner modules that the lean path does not call.
         memory_efficient: The block's own setting.
     """
+    replaced = list(replaced)
     reason = (
         reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
         or reason_not_to_replace()
@@ -103,6 +102,8 @@ def read_or_reason(
     if reason is not None:
         return reason
     try:
+        for module in replaced:
+            _require("forward" not in vars(module), module, "has been given another forward")
         return read(*arguments, recompute=memory_efficient == "recompute")
     except NotLeanError as error:
         return str(error)
@@ -111,11 +112,6 @@ def read_or_reason(
 def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (as in `assert`)
     if not holds:
         raise NotLeanError(f"{type(module).__name__} {what}")
-
-
-def _require_own_forwards(layers: nn.ModuleList) -> None:
-    for module in layers.modules():
-        _require("forward" not in vars(module), module, "has been given another forward")
 
 
 class _Unit(NamedTuple):
@@ -233,12 +229,8 @@ class _Reader:
     def _norm(self, norm: Any, channels: int) -> BatchNorm | Scaling | None:
         if type(norm) is nn.Identity:
             return None
-        if isinstance(norm, ScalesChannels):
-            scale = norm.channel_scale()
-            fixed = scale.shape == (channels,) and not scale.requires_grad
-            _require(fixed, norm, "has a scale that is trained or of another size")
-            return Scaling(self._add(scale))
-        _require(is_batch_norm(norm), norm, "is no BatchNorm2d")
+        if not is_batch_norm(norm):
+            return self._scaling(norm, channels)
         _require(norm.num_features == channels, norm, f"does not read the {channels} channels")
         reads_batch = norm.training or norm.running_mean is None or norm.running_var is None
         # Later batches may move the running statistics before this one's backward pass.
@@ -250,3 +242,10 @@ class _Reader:
             None if reads_batch else self._slot(norm.running_mean.clone()),
             None if reads_batch else self._slot(norm.running_var.clone()),
         )
+
+    def _scaling(self, norm: Any, channels: int) -> Scaling:
+        _require(isinstance(norm, ScalesChannels), norm, "is no BatchNorm2d")
+        scale = norm.channel_scale()
+        fixed = scale.shape == (channels,) and not scale.requires_grad
+        _require(fixed, norm, "has a scale that is trained or of another size")
+        return Scaling(self._add(scale))

@@ -32,11 +32,11 @@ def known_slope(activation: nn.Module) -> float:
     return slope
 
 
-def activate(x: Tensor, slope: float) -> Tensor:
+def activate(x: Tensor, slope: float, *, inplace: bool = False) -> Tensor:
     """Apply the activation of this slope, by the operator that its module would call."""
     if slope == IDENTITY:
         return x
-    return F.relu(x) if slope == 0.0 else F.leaky_relu(x, slope)
+    return F.relu(x, inplace) if slope == 0.0 else F.leaky_relu(x, slope, inplace)
 
 
 def activation_backward(grad: Tensor, positive: Tensor, slope: float) -> Tensor:

@@ -62,7 +62,7 @@ class CodedPool:
         else:
             pooled, bands, indices = self._pool_bands(x, self.band_rows)
         if self.slope == 0.0:
-            bands = F.relu(bands, inplace=True)
+            bands = activate(bands, self.slope, inplace=True)
         return pooled, self.codes.encode(indices, self._positive(bands))
 
     def _pool_bands(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:

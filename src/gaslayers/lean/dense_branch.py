@@ -116,10 +116,11 @@ class Branch:
         for i, (convolution, following) in enumerate(
             zip(self.convolutions, self.following, strict=True)
         ):
-            x = convolution.forward(x, slots)
-            moments = following.measure(x)
-            kept += [x if self._needs_output_of(i) and not self.recompute else None, moments]
-            x = following.forward(x, slots, moments)
+            x = following.norm_input(convolution.forward(x, slots), overwrite=True)
+            needed = self._needs_output_of(i) and not self.recompute
+            result, moments = following.run(x, slots)
+            kept += [x if needed else None, moments]
+            x = result
         return x, kept
 
     def backward(
@@ -132,7 +133,8 @@ class Branch:
         wants_x: bool,
     ) -> Tensor | None:
         """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
-        # What each convolution reads and what it made of it, and whose gradients are wanted.
+        # What each convolution reads, what its norm reads of what it made, and whose gradients are
+        # wanted.
         read, wants_read = [x], [wants_x]
         made: list[Tensor | None] = []
         wants_made: list[bool] = []
@@ -142,7 +144,7 @@ class Branch:
             inner, moments = kept[2 * i : 2 * i + 2]
             if self._needs_output_of(i):
                 if inner is None or torch.is_grad_enabled():  # as a function of x
-                    inner = convolution.forward(read[-1], slots)
+                    inner = following.norm_input(convolution.forward(read[-1], slots))
                 read.append(following.forward(inner, slots, moments))
             made.append(inner)
             wants_made.append(wants_read[-1] or slots.wants(*convolution.parameters))

@@ -73,6 +73,21 @@ class BatchNorm:
             call.running_mean.mul_(1 - call.momentum).add_(mean * call.momentum)
             call.running_var.mul_(1 - call.momentum).add_(variance, alpha=call.momentum)
 
+    def run(self, x: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
+        """The module's own call: the normalised batch, and what `forward` takes as its moments."""
+        call = begin_call(self.module)
+        normed, mean, inverse_std = torch.native_batch_norm(
+            x,
+            slots.get(self.weight),
+            slots.get(self.bias),
+            call.running_mean,
+            call.running_var,
+            True,
+            call.momentum,
+            self.eps,
+        )
+        return normed, torch.stack([mean, inverse_std])
+
     def _mean_and_inverse_std(self, slots: Slots, moments: Tensor | None) -> tuple[Tensor, Tensor]:
         mean, variance = slots.get(self.mean), slots.get(self.variance)
         if mean is not None and variance is not None:
@@ -181,49 +196,54 @@ class NormActivation:
         """The norm, where it takes the batch's statistics."""
         return self.norm if isinstance(self.norm, BatchNorm) and self.norm.reads_batch else None
 
-    def measure(self, x: Tensor) -> Tensor | None:
-        """The batch's statistics for a norm that takes them, whose running ones move with them."""
-        if self.batch_norm is None:
-            return None
-        moments = measure(activate(x, self._first_slope), self.batch_norm.eps)
-        self.batch_norm.track(moments)
-        return moments
+    def norm_input(self, x: Tensor, *, overwrite: bool = False) -> Tensor:
+        """What the norm reads: ``x``, or what the activation makes of it, in its memory if allowed.
 
-    @property
-    def _first_slope(self) -> float:
-        """The slope of the activation in front of the norm."""
-        return self.slope if self.activation_first else IDENTITY
-
-    def forward(self, x: Tensor, slots: Slots, moments: Tensor | None) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        if self.norm is None:
-            return activate(x, self.slope)
-        x = self.norm.forward(activate(x, self._first_slope), slots, moments)
-        if self.activation_first or self.slope == IDENTITY:
+        The backward pass reads no more than this of ``x``.
+        """
+        if not self.activation_first:
             return x
-        if self.slope == 0.0:
-            return F.relu(x, inplace=True)  # the norm's own output
-        return F.leaky_relu(x, self.slope, inplace=True)
+        return activate(x, self.slope, inplace=overwrite)
+
+    def run(self, norm_input: Tensor, slots: Slots) -> tuple[Tensor, Tensor | None]:
+        """The result, and the batch's statistics for a norm that takes them.
+
+        Running statistics move. Shape: (N, C, H, W) -> (N, C, H, W).
+        """
+        if self.batch_norm is None:
+            return self.forward(norm_input, slots, None), None
+        normed, moments = self.batch_norm.run(norm_input, slots)
+        return self._activate_normed(normed), moments
+
+    def forward(self, norm_input: Tensor, slots: Slots, moments: Tensor | None) -> Tensor:
+        """The result, by statistics that are known: (N, C, H, W) -> (N, C, H, W)."""
+        if self.norm is None:
+            return norm_input if self.activation_first else activate(norm_input, self.slope)
+        return self._activate_normed(self.norm.forward(norm_input, slots, moments))
+
+    def _activate_normed(self, normed: Tensor) -> Tensor:
+        """Activate the norm's own output, in its memory."""
+        return normed if self.activation_first else activate(normed, self.slope, inplace=True)
 
     def backward(
         self,
         grad: Tensor,
         result: Tensor,
-        x: Tensor,
+        norm_input: Tensor,
         slots: Slots,
         moments: Tensor | None,
         *,
         wants_x: bool,
     ) -> Tensor | None:
         """Gradient of the result -> gradient of the input; the parameters' go to their slots."""
-        if self.norm is None or not self.activation_first:
+        if self.norm is None:
+            return self.activation_backward(grad, result)
+        if not self.activation_first:
             grad = self.activation_backward(grad, result)
-            if self.norm is None:
-                return grad
-            return self.norm.backward(grad, x, slots, moments, wants_x=wants_x)
-        activated = activate(x, self.slope)
-        through = self.norm.backward(grad, activated, slots, moments, wants_x=wants_x)
-        return None if through is None else self.activation_backward(through, activated)
+        through = self.norm.backward(grad, norm_input, slots, moments, wants_x=wants_x)
+        if through is None or not self.activation_first:
+            return through
+        return self.activation_backward(through, norm_input)
 
     def activation_backward(
         self, grad: Tensor, activated: Tensor, *, overwrite: bool = False

@@ -9,13 +9,6 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
@@ -72,7 +65,13 @@ def reason_not_to_replace() -> str | None:
 
 def find_hooked(modules: Iterable[nn.Module]) -> nn.Module | None:
     """The first module that a hook sits on, if any."""
+    # Before every forward, for every inner module: spelled out, it takes a quarter of the time.
     for module in modules:
-        if any(getattr(module, name) for name in _HOOKS):
+        if (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        ):
             return module
     return None

@@ -24,8 +24,7 @@ class PreActivation(torch.autograd.Function):
     def forward(ctx: Any, layer: Layer, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
         slots = Slots(tensors, dtype)
-        moments = layer.front.measure(x)
-        activated = layer.front.forward(x, slots, moments)
+        activated, moments = layer.front.run(x, slots)
         made: list[Tensor] = []
         kept: list[Tensor | None] = []
         for branch in layer.branches:
