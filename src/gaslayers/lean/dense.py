@@ -20,7 +20,7 @@ from gaslayers.lean.dense_layer import Layer
 from gaslayers.lean.dense_norm import measure
 from gaslayers.lean.dense_slots import Slots
 from gaslayers.lean.layout import layout_of
-from gaslayers.lean.precision import convolution_dtype, without_autocast
+from gaslayers.lean.precision import cast, convolution_dtype, without_autocast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class DenseFeatures(torch.autograd.Function):
 
         def write(new: Tensor) -> None:
             nonlocal written
-            new = new.to(features.dtype)
+            new = cast(new, features.dtype)
             features[:, written : written + new.shape[1]] = new
             if plan.eps is not None and written < read_channels:
                 moments.append(measure(new, plan.eps))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gaslayers.lean.dense_norm import NormActivation
 from gaslayers.lean.dense_slots import Slot, Slots
+from gaslayers.lean.precision import cast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Convolution:
             x = F.pad(x, (0, self.extra_padding, 0, self.extra_padding))
         weight, bias = slots.tensors[self.weight], slots.get(self.bias)
         dtype = slots.dtype
-        return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        return cast(x, dtype), cast(weight, dtype), None if bias is None else cast(bias, dtype)
 
     def forward(self, x: Tensor, slots: Slots) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
@@ -57,7 +58,7 @@ class Convolution:
             return None
         padded, weight, bias = self._operands(x, slots)
         grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            grad.to(slots.dtype),
+            cast(grad, slots.dtype),
             padded,
             weight,
             None if bias is None else list(bias.shape),
@@ -73,7 +74,7 @@ class Convolution:
         slots.put(self.bias, grad_bias)
         if grad_x is not None and self.extra_padding:
             grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
-        return grad_x if grad_x is None else grad_x.to(x.dtype)
+        return grad_x if grad_x is None else cast(grad_x, x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

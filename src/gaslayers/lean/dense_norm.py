@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gaslayers.lean.activations import IDENTITY, activate
 from gaslayers.lean.batch_norm import begin_call
 from gaslayers.lean.dense_slots import Slot, Slots
+from gaslayers.lean.precision import cast
 
 
 def measure(x: Tensor, eps: float) -> Tensor:
@@ -108,7 +109,8 @@ class BatchNorm:
         shift = torch.zeros_like(mean) if bias is None else bias
         shift = torch.addcmul(shift, mean, scale, value=-1)
         # One pass over a slice of the buffer, with the bits of PyTorch's kernel.
-        return torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)).to(x.dtype)
+        normed = torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1))
+        return cast(normed, x.dtype)
 
     def backward(
         self, grad: Tensor, x: Tensor, slots: Slots, moments: Tensor | None, *, wants_x: bool

@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from gaslayers.lean.precision import cast
+
 Slot: TypeAlias = int | None
 """Where a tensor stands among the function's arguments; None: there is no such tensor."""
 
@@ -40,4 +42,4 @@ class Slots:
     def put(self, slot: Slot, gradient: Tensor | None) -> None:
         """Keep the gradient of a slot, in the tensor's own dtype."""
         if slot is not None and gradient is not None:
-            self.gradients[slot] = gradient.to(self.tensors[slot].dtype)
+            self.gradients[slot] = cast(gradient, self.tensors[slot].dtype)

@@ -32,6 +32,11 @@ def convolution_dtype(x: Tensor, tensors: Sequence[Tensor]) -> torch.dtype | Non
     return None
 
 
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """As `torch.Tensor.to`, which takes its time also where there is nothing to do."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
 def suits(x: Tensor, tensors: Sequence[Tensor]) -> bool:
     """Whether such a function takes this input; what it does not, the plain composition does.
 
