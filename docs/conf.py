@@ -44,6 +44,7 @@ extensions = [
     "executed",
     "mathml",
     "notebooks",
+    "record_changes",
     "recorded",
     "signatures",
     "site_files",
