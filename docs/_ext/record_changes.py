@@ -23,18 +23,31 @@ def digest(records: Path) -> str:
     return found.hexdigest()
 
 
+def _pages(app: Sphinx) -> Path:
+    return Path(app.srcdir, "gallery", "study")
+
+
+def _stamp(app: Sphinx) -> Path:
+    """Where it is written of which records the pages are."""
+    return _pages(app) / "records.sha256"
+
+
 def forget_pages(app: Sphinx) -> None:
     """Take the hashes away from the study's pages where they are of other records."""
-    pages = Path(app.srcdir, app.config.sphinx_gallery_conf["gallery_dirs"], "study")
-    stamp, now = pages / "records.sha256", digest(RECORDS)
-    if not pages.is_dir() or (stamp.is_file() and stamp.read_text(encoding="utf-8") == now):
-        return
-    for page in pages.glob("*.py.md5"):
-        page.unlink()
-    stamp.write_text(now, encoding="utf-8")
+    stamp = _stamp(app)
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != digest(RECORDS):
+        for page in _pages(app).glob("*.py.md5"):
+            page.unlink()
+
+
+def remember_records(app: Sphinx, exception: Exception | None) -> None:
+    """Note which records the pages are of, once all of them are built."""
+    if exception is None and _pages(app).is_dir():
+        _stamp(app).write_text(digest(RECORDS), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect in front of sphinx-gallery, which runs the scripts at the same event."""
     app.connect("builder-inited", forget_pages, priority=100)
+    app.connect("build-finished", remember_records)
     return {"parallel_read_safe": True}

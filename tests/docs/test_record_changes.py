@@ -20,16 +20,17 @@ def test_pages_are_forgotten_when_a_record_changes(tmp_path: Path, monkeypatch) 
     record, page = records / "run" / "record.json", pages / "case.py.md5"
     record.write_text("{}", encoding="utf-8")
     monkeypatch.setattr(record_changes, "RECORDS", records)
-    config = SimpleNamespace(sphinx_gallery_conf={"gallery_dirs": "gallery"})
-    app = SimpleNamespace(srcdir=str(tmp_path), config=config)
+    app = SimpleNamespace(srcdir=str(tmp_path))
 
-    def is_remembered() -> bool:
+    def is_remembered(error: Exception | None = None) -> bool:
         page.touch()
         record_changes.forget_pages(app)
+        record_changes.remember_records(app, error)
         return page.exists()
 
     assert not is_remembered()  # of no known records
     assert is_remembered()
     record.write_text('{"changed": true}', encoding="utf-8")
+    assert not is_remembered(error=RuntimeError("a script failed"))
     assert not is_remembered()
     assert is_remembered()
