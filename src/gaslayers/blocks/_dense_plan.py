@@ -18,9 +18,10 @@ from gaslayers.lean.batch_norm import is_batch_norm
 from gaslayers.lean.dense import Plan
 from gaslayers.lean.dense_branch import Branch, Convolution
 from gaslayers.lean.dense_layer import Layer
-from gaslayers.lean.dense_norm import BatchNorm, NormActivation, ScalesChannels, Scaling
+from gaslayers.lean.dense_norm import BatchNorm, ScalesChannels, Scaling
 from gaslayers.lean.dense_slots import Slot
 from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
+from gaslayers.lean.norm_activation import NormActivation
 
 _Read = TypeVar("_Read")
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaslayers.lean.dense_norm import NormActivation
 from gaslayers.lean.dense_slots import Slot, Slots
+from gaslayers.lean.norm_activation import NormActivation
 from gaslayers.lean.precision import cast
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.dense_branch import Branch
-from gaslayers.lean.dense_norm import NormActivation
 from gaslayers.lean.dense_slots import Slots
+from gaslayers.lean.norm_activation import NormActivation
 
 
 @dataclasses.dataclass(frozen=True)
