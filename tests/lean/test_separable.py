@@ -287,8 +287,10 @@ def test_frozen_units_without_anything_between_keep_nothing() -> None:
     assert unit.execution.path == "frozen convolution"
 
 
-def test_discriminator_of_2018_keeps_a_small_share() -> None:
-    network = build_discriminator("depthwise_inception").to(memory_format=torch.channels_last)
+@pytest.mark.parametrize("memory_efficient", [True, "recompute"])
+def test_discriminator_of_2018_keeps_a_small_share(memory_efficient) -> None:
+    network = build_discriminator("depthwise_inception", memory_efficient=memory_efficient)
+    network = network.to(memory_format=torch.channels_last)
     x = torch.randn(32, 1, 28, 28)
     assert module_bytes(network, x) <= module_bytes(twin_of(network), x) / 9
     network.requires_grad_(requires_grad=False)

@@ -144,14 +144,17 @@ def test_first_and_second_derivatives(memory_efficient, norm_layer, pool_layer, 
 
 
 @pytest.mark.parametrize("memory_efficient", [True, "recompute"])
-def test_gradient_penalty_step_equals_plain(memory_efficient) -> None:
+@pytest.mark.parametrize("size", [8, 16])  # the larger one is pooled by bands
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradient_penalty_step_equals_plain(memory_efficient, size: int, layout) -> None:
     critic = nn.Sequential(
         DownBlock(1, 4, norm_layer=None, memory_efficient=memory_efficient),
         DownBlock(4, 6, memory_efficient=memory_efficient),
         nn.Flatten(),
-        nn.Linear(6 * 4, 1),
-    ).double()
-    x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
+        nn.Linear(6 * (size // 4) ** 2, 1),
+    )
+    critic = critic.double().to(memory_format=layout)
+    x = torch.randn(3, 1, size, size, dtype=torch.float64).to(memory_format=layout)
 
     def penalised_gradients(network: nn.Module) -> list[Tensor]:
         real = x.clone().requires_grad_()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gaslayers import DenseBlock, DepthwiseInceptionBlock, InceptionBlock, TransitionBlock
 from gaslayers.testing import feature_maps
 from tests.lean.test_dense import ACTIVATIONS, LEAKY, NORMS, SEPARABLE, penalty_step
-from tests.lean.twins import assert_equal_but_for_moving_statistics, module_bytes, step, twin_of
+from tests.lean.twins import assert_equal_twins, module_bytes, step, twin_of
 
 LEAN = "pre-activation"
 LAYERS: dict[str, Any] = {
@@ -75,7 +75,7 @@ def test_block_equals_its_plain_twin_bit_for_bit(
     for parameter, is_frozen in zip(parameters, frozen, strict=True):
         parameter.requires_grad_(not is_frozen)
     assert block.execution.path == LEAN
-    assert_equal_but_for_moving_statistics(block, x, input_grad=input_grad)
+    assert_equal_twins(block, x, input_grad=input_grad)
 
 
 @pytest.mark.parametrize("layer", ["1x1", "depthwise inception"])

@@ -34,7 +34,7 @@ class CodedPool:
         shape: Of the input.
         layout: The input's memory format.
         codes: How the choices are kept.
-        band_rows: Rows that are pooled as a plane of their own; None: the whole image is.
+        in_bands: Whether each row of windows is pooled as a plane of its own.
     """
 
     slope: float
@@ -43,7 +43,7 @@ class CodedPool:
     shape: torch.Size
     layout: torch.memory_format
     codes: PlaceCodes | CellCodes
-    band_rows: int | None
+    in_bands: bool
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Activate and pool; return the pooled map and what `backward` takes.
@@ -54,18 +54,18 @@ class CodedPool:
         """
         if self.slope not in (0.0, IDENTITY):
             x = activate(x, self.slope)
-        if self.band_rows is None:
+        if not self.in_bands:
             pooled, indices = F.max_pool2d(
                 x, self.kernel_size, ceil_mode=self.ceil_mode, return_indices=True
             )
             bands = pooled
         else:
-            pooled, bands, indices = self._pool_bands(x, self.band_rows)
+            pooled, bands, indices = self._pool_bands(x)
         if self.slope == 0.0:
             bands = activate(bands, self.slope, inplace=True)
         return pooled, self.codes.encode(indices, self._positive(bands))
 
-    def _pool_bands(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _pool_bands(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The pooled map, its bands in the same memory, and places within the bands of ``x``."""
         rest = self.kernel_size - 1 if self.ceil_mode else 0
         count, channels, height, width = x.shape
@@ -78,7 +78,7 @@ class CodedPool:
         bands = pool_bands.split(pooled, 1, self.layout)
         indices = torch.empty_like(bands, dtype=torch.int64)
         torch.ops.aten.max_pool2d_with_indices.out(
-            pool_bands.split(x, rows, self.layout),
+            pool_bands.split(x, self.kernel_size, self.layout),
             [self.kernel_size] * 2,
             [self.kernel_size] * 2,
             [0, 0],
@@ -109,16 +109,16 @@ class CodedPool:
         # Before, where the map is small; after, where one of a single pixel does not tell its
         # format.
         grad = grad.contiguous(memory_format=self.layout)
-        if self.band_rows is not None:
+        if self.in_bands:
             grad = pool_bands.split(grad, 1, self.layout)
         indices, positive = self.codes.decode(kept)
         if positive is not None:
             grad = activation_backward(grad, positive, self.slope)
         window = [self.kernel_size] * 2
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            height = self.band_rows or self.shape[2]
+            height = self.kernel_size if self.in_bands else self.shape[2]
             grad = F.max_unpool2d(grad, indices, window, output_size=[height, self.shape[3]])
-            if self.band_rows is not None:
+            if self.in_bands:
                 grad = pool_bands.join(grad, self.shape, self.layout)
             return grad.contiguous(memory_format=self.layout)
         # The faster of the two. Of the pooling's input it reads the shape and the memory format
@@ -127,8 +127,8 @@ class CodedPool:
             self.shape, dtype=grad.dtype, device=grad.device, memory_format=self.layout
         )
         made = whole
-        if self.band_rows is not None:
-            made = pool_bands.split(whole, self.band_rows, self.layout)
+        if self.in_bands:
+            made = pool_bands.split(whole, self.kernel_size, self.layout)
         torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
             grad, made, window, window, [0, 0], [1, 1], self.ceil_mode, indices, grad_input=made
         )
@@ -139,14 +139,12 @@ def code_pool(x: Tensor, slope: float, kernel_size: int, *, ceil_mode: bool) -> 
     """How to activate and pool ``x``."""
     layout, signed = layout_of(x), slope != IDENTITY
     height, width = x.shape[2:]
-    codes: PlaceCodes | CellCodes = CellCodes(width, kernel_size, signed)
-    band_rows = None
-    if PlaceCodes.fit(height * width, signed=signed):
-        codes = PlaceCodes(signed)
-    elif (
-        PlaceCodes.fit(kernel_size * width, signed=signed)
+    fits = PlaceCodes.fit(height * width, signed=signed)
+    in_bands = (
+        not fits
+        and PlaceCodes.fit(kernel_size * width, signed=signed)
         and pool_bands.are_free(x, kernel_size, layout)
         and not torch.compiler.is_compiling()
-    ):
-        codes, band_rows = PlaceCodes(signed), kernel_size
-    return CodedPool(slope, kernel_size, ceil_mode, x.shape, layout, codes, band_rows)
+    )
+    codes = PlaceCodes(signed) if fits or in_bands else CellCodes(width, kernel_size, signed)
+    return CodedPool(slope, kernel_size, ceil_mode, x.shape, layout, codes, in_bands)

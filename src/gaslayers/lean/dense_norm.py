@@ -165,4 +165,4 @@ class Scaling:
         """Gradient of the output -> gradient of the input."""
         if not wants_x:
             return None
-        return (grad * slots.tensors[self.scale].view(1, -1, 1, 1)).to(x.dtype)
+        return cast(grad * slots.tensors[self.scale].view(1, -1, 1, 1), x.dtype)

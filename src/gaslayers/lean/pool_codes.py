@@ -80,6 +80,7 @@ class CellCodes:
     def encode(self, indices: Tensor, positive: Tensor | None) -> tuple[Tensor, ...]:
         """As `PlaceCodes.encode`; signs may come second, eight to a byte."""
         offsets = (indices - self._first(indices)).to(torch.int32)
+        # All of them asked before the first changes the offsets.
         for is_later in [offsets >= row * self.width for row in range(1, self.kernel_size)]:
             offsets.add_(is_later, alpha=self.kernel_size - self.width)
         codes = offsets.to(torch.uint8)
