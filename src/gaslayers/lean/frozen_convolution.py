@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaslayers.lean.layout import layout_of
+from gaslayers.lean.layout import dense_strides
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -31,8 +31,7 @@ class FrozenConvolution(torch.autograd.Function):
     ) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W')."""
         ctx.save_for_backward(weight)
-        ctx.shape = x.shape
-        ctx.layout = layout_of(x)
+        ctx.shape, ctx.strides = x.shape, dense_strides(x)
         ctx.geometry = (stride, padding, dilation, groups)
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
@@ -41,11 +40,9 @@ class FrozenConvolution(torch.autograd.Function):
         """(N, out_channels, H', W') -> (N, C, H, W)."""
         (weight,) = ctx.saved_tensors
         stride, padding, dilation, groups = ctx.geometry
-        # The operator reads its input's shape and memory format alone. Memory that is never
-        # written costs nothing; a broadcast scalar would be copied to the full shape.
-        like = torch.empty(
-            ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.layout
-        )
+        # The operator reads its input's shape and strides alone. Memory that is never written
+        # costs nothing; a broadcast scalar would be copied to the full shape.
+        like = torch.empty_strided(ctx.shape, ctx.strides, dtype=grad.dtype, device=grad.device)
         grad_x, _, _ = torch.ops.aten.convolution_backward(
             grad,
             like,

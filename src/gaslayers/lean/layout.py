@@ -29,3 +29,12 @@ def layout_of(x: Tensor) -> torch.memory_format:
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
         return torch.channels_last
     return torch.contiguous_format
+
+
+def dense_strides(x: Tensor) -> tuple[int, ...]:
+    """The strides of a tensor laid out like ``x`` that fills its memory.
+
+    They tell more than `layout_of`: an image of a single channel has the same memory in both
+    formats, and still a convolution reads its own format out of the strides.
+    """
+    return torch.empty_like(x, device="meta").stride()
