@@ -3,7 +3,8 @@
 Without norm and activation between them, a 1x1 convolution and a k x k one are together a k x k
 convolution whose kernel is the product of the two. The 1x1's bias does not reach as far: the
 k x k convolution pads with zeros, not with that bias. What it adds to each pixel is therefore what
-the k x k convolution makes of an image of it, a map that all samples share.
+the k x k convolution makes of an image of it: a map that all samples share, or, where the input has
+few channels, what one more channel of ones brings.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.frozen_convolution import FrozenConvolution
+from gaslayers.lean.inception_cost import ones_pay
 from gaslayers.lean.separable_unit import Unit
 
 
@@ -105,6 +107,10 @@ def _or_zeros(value: Tensor | None, like: Tensor) -> Tensor:
 
 def convolve(x: Tensor, kernel: Kernel, geometry: Geometry, layout: torch.memory_format) -> Tensor:
     """(N, in_channels, H, W) -> (N, out_channels, H', W')."""
+    border = kernel.border
+    # Without a gradient for it, the map costs next to nothing.
+    if border is not None and border.requires_grad and ones_pay(*kernel.weight.shape[:3]):
+        x, kernel = _with_ones(x, kernel, border)
     # A copy: what is contiguous already may still have the strides of the other format.
     weight = kernel.weight.clone(memory_format=layout)
     options = (geometry.stride, geometry.padding, geometry.dilation)
@@ -118,6 +124,13 @@ def convolve(x: Tensor, kernel: Kernel, geometry: Geometry, layout: torch.memory
         return y
     ones = geometry.pad(x.new_ones((1, 1, *x.shape[2:])))
     return y.add_(F.conv2d(ones, kernel.border, kernel.bias, *options))
+
+
+def _with_ones(x: Tensor, kernel: Kernel, border: Tensor) -> tuple[Tensor, Kernel]:
+    """The image of ones as one more channel of the input, and the kernel for it."""
+    ones = x.new_ones(()).expand(x.shape[0], 1, *x.shape[2:])
+    weight = torch.cat([kernel.weight, border], dim=1)
+    return torch.cat([x, ones], dim=1), Kernel(weight, kernel.bias)
 
 
 def _keeps_nothing(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gaslayers.lean.roofline import traffic
+from gaslayers.lean.roofline import OPERATOR, traffic
 
 VECTOR = 8
 """Channels that a convolution computes at once: floats in a vector of 32 bytes."""
@@ -22,10 +22,12 @@ VECTOR = 8
 # Passes of a training step over a map, reads and writes.
 _CONCATENATION = 4
 _ADDITION = 3
+_CHANNEL_OF_ONES = 4
 # A convolution runs forward and backward, there for its input and for its weight.
 _CONVOLUTIONS = 3
 # Small tensors written and read on the way from two kernels to one and back.
 _KERNEL_PASSES = 12
+_KERNEL_OPERATORS = 20
 
 
 class BranchShape(NamedTuple):
@@ -81,8 +83,12 @@ class _Time:
 def _convolution_time(
     in_channels: int, out_channels: int, kernel_size: int, in_pixels: float
 ) -> float:
-    """Time of one convolution; its kernels compute channels by vectors, used to the full or not."""
-    arithmetic = 2.0 * _padded(in_channels) * _padded(out_channels) * kernel_size**2
+    """Time of one convolution; its kernels compute channels by vectors, used to the full or not.
+
+    But for an image's few channels, which have kernels of their own.
+    """
+    read = in_channels if in_channels < VECTOR else _padded(in_channels)
+    arithmetic = 2.0 * read * _padded(out_channels) * kernel_size**2
     return _CONVOLUTIONS * (arithmetic + traffic(in_channels * in_pixels + out_channels))
 
 
@@ -108,14 +114,35 @@ def _composition_time(shape: BranchShape, in_channels: int) -> float:
         return 0.0
     cells = shape.out_channels * shape.kernel_size**2
     arithmetic = 2.0 * _CONVOLUTIONS * cells * shape.inner_channels * in_channels
-    return arithmetic + traffic(_KERNEL_PASSES * cells * (shape.inner_channels + in_channels))
+    passes = traffic(_KERNEL_PASSES * cells * (shape.inner_channels + in_channels))
+    return arithmetic + passes + OPERATOR * _KERNEL_OPERATORS
+
+
+def _ones_time(in_channels: int, out_channels: int, kernel_size: int) -> float:
+    """A channel of ones beside the input, for the inner bias at the border."""
+    return (
+        _convolution_time(in_channels + 1, out_channels, kernel_size, 1.0)
+        - _convolution_time(in_channels, out_channels, kernel_size, 1.0)
+        + traffic(_CHANNEL_OF_ONES * (in_channels + 1))
+    )
+
+
+def ones_pay(out_channels: int, in_channels: int, kernel_size: int) -> bool:
+    """Whether a channel of ones is faster than adding a map, arguments as in a kernel's shape."""
+    return _ones_time(in_channels, out_channels, kernel_size) < traffic(_ADDITION * out_channels)
+
+
+def _border_time(in_channels: int, out_channels: int, kernel_size: int) -> float:
+    """The inner bias by the faster of the two."""
+    ones = _ones_time(in_channels, out_channels, kernel_size)
+    return min(ones, traffic(_ADDITION * out_channels))
 
 
 def _composed_time(shape: BranchShape, in_channels: int, stride: int) -> _Time:
     """The branch as one convolution."""
     time = _convolution_time(in_channels, shape.out_channels, shape.kernel_size, stride**2)
     if shape.inner_bias:
-        time += traffic(_ADDITION * shape.out_channels)
+        time += _border_time(in_channels, shape.out_channels, shape.kernel_size)
     return _Time(time, _composition_time(shape, in_channels))
 
 
@@ -125,7 +152,7 @@ def _joined_time(shapes: Sequence[BranchShape], in_channels: int, stride: int) -
     kernel_size = max(shape.kernel_size for shape in shapes)
     time = _convolution_time(in_channels, out_channels, kernel_size, stride**2)
     if any(shape.inner_bias for shape in shapes):
-        time += traffic(_ADDITION * out_channels)
+        time += _border_time(in_channels, out_channels, kernel_size)
     passes = _KERNEL_PASSES * out_channels * in_channels * kernel_size**2
     return _Time(
         time, traffic(passes) + sum(_composition_time(shape, in_channels) for shape in shapes)
