@@ -58,11 +58,11 @@ class Runner:
     def __init__(self, way: Way, work: Work, device: torch.device) -> None:
         self.way = way
         self.frozen = work.frozen
-        network = way.network().to(device).to(memory_format=torch.channels_last)
+        network = way.network().to(device).to(memory_format=work.layout)
         self.network = network.requires_grad_(not work.frozen)
         generator = torch.Generator().manual_seed(1)
         x = torch.rand(work.shape, generator=generator).to(device)
-        self.x = x.to(memory_format=torch.channels_last).requires_grad_(work.frozen)
+        self.x = x.to(memory_format=work.layout).requires_grad_(work.frozen)
         self.module: Callable[[Tensor], Tensor] = self.network
         if way.budget is not None:
             self.module = torch.compile(_with_code_of_its_own(self.network), fullgraph=True)

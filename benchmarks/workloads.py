@@ -58,6 +58,7 @@ class Work:
             share in D. Else only the weights get one.
         quick: Whether it belongs to the short table.
         in_process: Whether the memory of a fresh process is measured, too.
+        layout: Memory format of input and weights.
     """
 
     shape: tuple[int, int, int, int]
@@ -65,6 +66,7 @@ class Work:
     frozen: bool = False
     quick: bool = False
     in_process: bool = False
+    layout: torch.memory_format = torch.channels_last
 
 
 class _Checkpointed(nn.Module):
@@ -239,4 +241,22 @@ def all_work() -> dict[str, Work]:
             discriminator_ways("original", "as_coded", size),
             in_process=True,
         )
-    return works
+    return works | _contiguous(works)
+
+
+def _contiguous(works: dict[str, Work]) -> dict[str, Work]:
+    """Some of them in PyTorch's default memory format, in which other kernels run."""
+    titles = (
+        "original, as_coded: D step",
+        "original, as_coded: G step through D",
+        "original, as_described: D step",
+        "original, as_coded at 128: D step",
+        "dense block, 64 + 12 x 32 channels, 3x3",
+        "inception 3 -> 64 at 64",
+    )
+    return {
+        f"{title}, contiguous": dataclasses.replace(
+            works[title], quick=False, in_process=False, layout=torch.contiguous_format
+        )
+        for title in titles
+    }

@@ -292,7 +292,9 @@ class BackwardWork(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.convolution_backward.default:
             self.masks.append(args[-1])
-        if func is torch.ops.aten.addcmul.default and args[1].dim() == 4:
+        # By the one in channels last and elsewhere than on a CPU, by the other in the rest.
+        is_norm = func is torch.ops.aten.native_batch_norm.default
+        if is_norm or (func is torch.ops.aten.addcmul.default and args[1].dim() == 4):
             self.norms += 1
         return func(*args, **(kwargs or {}))
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gaslayers import InceptionBlock
-from gaslayers.lean import inception_plan
-from gaslayers.lean.inception_cost import BranchShape, Choice, choose
+from gaslayers.lean import inception, inception_plan
+from gaslayers.lean.inception_cost import BranchShape, Choice, choose, ones_pay
 from gaslayers.testing import feature_maps
 from tests.lean.twins import assert_close_twins, module_bytes, twin_of
 
@@ -30,8 +30,9 @@ def forced():
         return Choice(composed=composed, joined=joined, min_pixels=0, time=0.0)
 
     forced = pytest.MonkeyPatch()
-    forced.join = True
+    forced.join = forced.ones = True
     forced.setattr(inception_plan, "choose", choose_all)
+    forced.setattr(inception, "ones_pay", lambda *_: forced.ones)
     yield forced
     forced.undo()
 
@@ -46,6 +47,7 @@ def forced():
     dilation=st.integers(1, 2),
     bias=st.sampled_from([None, True, False]),
     join=st.booleans(),
+    ones=st.booleans(),
     frozen=st.integers(0, 15),
     input_grad=st.booleans(),
 )
@@ -59,10 +61,11 @@ def test_composed_block_equals_its_plain_twin(
     dilation,
     bias,
     join,
+    ones,
     frozen,
     input_grad,
 ) -> None:
-    forced.join = join
+    forced.join, forced.ones = join, ones
     block = InceptionBlock(
         3,
         out_channels,
@@ -85,9 +88,10 @@ def test_forced_paths_are_those_that_are_meant(forced) -> None:
     assert "composed convolution" in block.execution.path
 
 
+@pytest.mark.parametrize("ones", [True, False])
 @pytest.mark.parametrize("join", [True, False])
-def test_first_and_second_derivatives(forced, join: bool) -> None:
-    forced.join = join
+def test_first_and_second_derivatives(forced, join: bool, ones: bool) -> None:
+    forced.join, forced.ones = join, ones
     block = InceptionBlock(2, 4, kernel_sizes=(1, 2)).double()
     names, parameters = zip(*block.named_parameters(), strict=True)
 
@@ -100,24 +104,28 @@ def test_first_and_second_derivatives(forced, join: bool) -> None:
     assert torch.autograd.gradgradcheck(run, inputs, fast_mode=True)
 
 
-def test_bias_of_the_inner_convolution_is_exact_at_the_border(forced) -> None:
-    forced.join = True
+@pytest.mark.parametrize("ones", [True, False])
+def test_bias_of_the_inner_convolution_is_exact_at_the_border(forced, ones: bool) -> None:
+    forced.join, forced.ones = True, ones
     block = InceptionBlock(1, 2).double()
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.fill_(1.0)
         # 1x1: 1. Then the 3x3 sums the ones that lie inside the image: 4, 6 or 9, plus its bias.
-        found = block(torch.zeros(1, 1, 3, 3, dtype=torch.float64))[0, 1]
+    found = block(torch.zeros(1, 1, 3, 3, dtype=torch.float64))[0, 1]
     expected = [[5.0, 7.0, 5.0], [7.0, 10.0, 7.0], [5.0, 7.0, 5.0]]
     assert found.tolist() == expected
 
 
-def test_stem_keeps_its_input_alone() -> None:
+def test_stem_keeps_its_input_and_a_channel_of_ones() -> None:
     x = torch.randn(32, 3, 64, 64)
     block = InceptionBlock(3, 64)
     assert block.execution.path == "one convolution"
     assert module_bytes(block, x) <= 2.1 * MEBIBYTE
     assert module_bytes(twin_of(block), x) >= 17.4 * MEBIBYTE
+    # The ones are there for the gradient of the inner bias.
+    block.branches[1].requires_grad_(False)
+    assert module_bytes(block, x) <= 1.6 * MEBIBYTE
 
 
 @pytest.mark.parametrize(
@@ -146,3 +154,17 @@ def test_composition_is_chosen_only_where_it_saves_time() -> None:
     assert not choose(wide, in_channels=256, stride=1).composed[1]
     for shapes, channels in ((narrow, 3), (wide, 256)):
         assert choose(shapes, in_channels=channels, stride=1).time <= 1.0
+
+
+def test_ones_are_carried_where_the_input_has_few_channels() -> None:
+    assert ones_pay(16, 1, 3)
+    assert ones_pay(64, 3, 3)
+    assert not ones_pay(64, 64, 3)  # nine vectors of channels for eight
+    assert not ones_pay(2, 3, 3)
+
+
+def test_composing_small_kernels_has_to_pay_for_its_operators() -> None:
+    shapes = (BranchShape(16, 1), BranchShape(16, 3, inner_channels=16, inner_bias=True))
+    choice = choose(shapes, in_channels=16, stride=1)
+    assert choice.composed == (False, True)
+    assert 32 * 14 * 14 < choice.min_pixels < 32 * 32 * 32

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaslayers.lean import pool_bands
+from gaslayers.lean import pool_bands, strided_pool
 from gaslayers.lean.activations import IDENTITY, activate, activation_backward
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.pool_codes import CellCodes, PlaceCodes
@@ -34,7 +34,8 @@ class CodedPool:
         shape: Of the input.
         layout: The input's memory format.
         codes: How the choices are kept.
-        in_bands: Whether each row of windows is pooled as a plane of its own.
+        in_bands: Whether each row of windows is a plane of its own.
+        strided: Whether elementwise operators pool, in place of PyTorch's kernel.
     """
 
     slope: float
@@ -44,6 +45,7 @@ class CodedPool:
     layout: torch.memory_format
     codes: PlaceCodes | CellCodes
     in_bands: bool
+    strided: bool
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Activate and pool; return the pooled map and what `backward` takes.
@@ -54,16 +56,24 @@ class CodedPool:
         """
         if self.slope not in (0.0, IDENTITY):
             x = activate(x, self.slope)
-        if not self.in_bands:
+        if self.strided:
+            pooled, offsets = strided_pool.pool(x, self.codes.row_step)
+            bands = pooled
+            if self.in_bands:
+                bands, offsets = (pool_bands.split(y, 1, self.layout) for y in (pooled, offsets))
+            codes = self.codes.of_offsets(offsets)
+        elif self.in_bands:
+            pooled, bands, indices = self._pool_bands(x)
+            codes = self.codes.of_indices(indices)
+        else:
             pooled, indices = F.max_pool2d(
                 x, self.kernel_size, ceil_mode=self.ceil_mode, return_indices=True
             )
             bands = pooled
-        else:
-            pooled, bands, indices = self._pool_bands(x)
+            codes = self.codes.of_indices(indices)
         if self.slope == 0.0:
             bands = activate(bands, self.slope, inplace=True)
-        return pooled, self.codes.encode(indices, self._positive(bands))
+        return pooled, self.codes.with_signs(codes, self._positive(bands))
 
     def _pool_bands(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The pooled map, its bands in the same memory, and places within the bands of ``x``."""
@@ -146,5 +156,14 @@ def code_pool(x: Tensor, slope: float, kernel_size: int, *, ceil_mode: bool) -> 
         and pool_bands.are_free(x, kernel_size, layout)
         and not torch.compiler.is_compiling()
     )
-    codes = PlaceCodes(signed) if fits or in_bands else CellCodes(width, kernel_size, signed)
-    return CodedPool(slope, kernel_size, ceil_mode, x.shape, layout, codes, in_bands)
+    kind = PlaceCodes if fits or in_bands else CellCodes
+    return CodedPool(
+        slope,
+        kernel_size,
+        ceil_mode,
+        x.shape,
+        layout,
+        codes=kind(width, kernel_size, signed),
+        in_bands=in_bands,
+        strided=strided_pool.suits(x, kernel_size, layout),
+    )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gaslayers.lean.batch_norm import begin_call
 from gaslayers.lean.dense_slots import Slot, Slots
+from gaslayers.lean.layout import channels_vary_fastest
 from gaslayers.lean.precision import cast
 
 
@@ -107,9 +108,7 @@ class BatchNorm:
             scale = scale * weight
         shift = torch.zeros_like(mean) if bias is None else bias
         shift = torch.addcmul(shift, mean, scale, value=-1)
-        # One pass over a slice of the buffer, with the bits of PyTorch's kernel.
-        normed = torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1))
-        return cast(normed, x.dtype)
+        return _scale_and_shift(x, scale, shift)
 
     def backward(
         self, grad: Tensor, x: Tensor, slots: Slots, moments: Tensor | None, *, wants_x: bool
@@ -136,6 +135,19 @@ class BatchNorm:
         slots.put(self.weight, grad_weight)
         slots.put(self.bias, grad_bias)
         return grad_x
+
+
+def _scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Each channel times its scale plus its shift, with the bits of PyTorch's batch norm."""
+    if x.device.type == "cpu" and x.dtype == scale.dtype and not channels_vary_fastest(x):
+        # Channel by channel, elementwise operators are several times slower than a copy and this.
+        none, one = torch.zeros_like(scale), torch.ones_like(scale)
+        normed, _, _ = torch.native_batch_norm(
+            x.contiguous(), scale, shift, none, one, False, 0.0, 0.0
+        )
+        return normed
+    # One pass over a slice of the buffer.
+    return cast(torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)), x.dtype)
 
 
 @runtime_checkable
