@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -50,6 +51,11 @@ def _with_code_of_its_own(network: nn.Module) -> Callable[[Tensor], Tensor]:
 
     run.__code__ = run.__code__.replace(co_name=f"run_{id(network)}")
     return run
+
+
+def _gradients(network: nn.Module, x: Tensor) -> list[Tensor]:
+    found = [x.grad, *(parameter.grad for parameter in network.parameters())]
+    return [gradient for gradient in found if gradient is not None]
 
 
 class Runner:
@@ -119,8 +125,17 @@ class Runner:
     def gradients(self) -> list[Tensor]:
         """All gradients of one run."""
         self.run()
-        found = [self.x.grad, *(parameter.grad for parameter in self.network.parameters())]
-        return [gradient for gradient in found if gradient is not None]
+        return _gradients(self.network, self.x)
+
+    def gradients_in_double(self) -> list[Tensor] | None:
+        """The same in float64; None: the way is compiled, and that for float32."""
+        if self.way.budget is not None:
+            return None
+        network = copy.deepcopy(self.network).double()
+        x = self.x.detach().double().requires_grad_(self.frozen)
+        network.zero_grad()
+        network(x).backward(self.output_grad.double())
+        return _gradients(network, x)
 
     def peak_allocated(self) -> int | None:
         """The peak of one run on CUDA, parameters included."""
