@@ -128,9 +128,9 @@ def convolve(x: Tensor, kernel: Kernel, geometry: Geometry, layout: torch.memory
 
 def _with_ones(x: Tensor, kernel: Kernel, border: Tensor) -> tuple[Tensor, Kernel]:
     """The image of ones as one more channel of the input, and the kernel for it."""
-    ones = x.new_ones(()).expand(x.shape[0], 1, *x.shape[2:])
     weight = torch.cat([kernel.weight, border], dim=1)
-    return torch.cat([x, ones], dim=1), Kernel(weight, kernel.bias)
+    # In the memory format of x, which concatenating them would not heed.
+    return F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0), Kernel(weight, kernel.bias)
 
 
 def _keeps_nothing(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

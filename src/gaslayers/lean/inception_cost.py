@@ -22,10 +22,10 @@ VECTOR = 8
 # Passes of a training step over a map, reads and writes.
 _CONCATENATION = 4
 _ADDITION = 3
-_CHANNEL_OF_ONES = 4
+_CHANNEL_OF_ONES = 4  # also those of the channels that it joins, which are copied
 # A convolution runs forward and backward, there for its input and for its weight.
 _CONVOLUTIONS = 3
-# Small tensors written and read on the way from two kernels to one and back.
+# Small tensors written and read on the way from two kernels to one and back, and what is called.
 _KERNEL_PASSES = 12
 _KERNEL_OPERATORS = 20
 

@@ -30,7 +30,7 @@ class _Windows:
     signed: bool
 
     def _first(self, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """The place of each window's first value; (H / k, W / k)."""
+        """The place of each window's first value; (H / k, W / k), of a single row (W / k)."""
         (height, width), step = like.shape[-2:], self.kernel_size
         row_step, device = step * self.width, like.device
         columns = torch.arange(0, width * step, step, dtype=dtype, device=device)
