@@ -61,9 +61,11 @@ count(discriminator, images)
 #
 # Run by hand in the repository's root with ``--preset faithful``, this script is the whole
 # experiment: 2000 iterations at batch 32, one step of D to four of G, on a GPU where there is one;
-# it can be stopped and started again. Run without, as on this page, it trains the first iterations
-# and compares their losses, and the hashes of configuration and code, with the committed record: a
-# record that is not of this code stops the script.
+# it can be stopped and started again. Run without, as on this page, it compares the hashes of
+# configuration and code with the committed record: a record that is not of this code stops the
+# script. It also trains the first iterations and prints their losses beside the recorded ones. On
+# the record's machine they are the same; elsewhere they need not be, for this case enlarges a
+# rounding of 1e-7 to other losses within one iteration.
 
 parser = argparse.ArgumentParser(description="Case 2: depthwise separable inception.")
 parser.add_argument("--preset", choices=PRESETS, help="train anew in full; faithful is 2018's")
@@ -76,7 +78,7 @@ digits = load_digits()
 if arguments.preset is None:
     torch.set_num_threads(1)  # as in the record: another number of threads rounds differently
     run = read_run(arguments.records / f"{CASE}-as_coded-seed0")
-    print(replay(run, digits, Fabric(accelerator="cpu", devices=1)))
+    print(replay(run, digits, Fabric(accelerator="cpu", devices=1), compare_losses=False))
 else:
     fabric = Fabric(accelerator="auto", devices=1)
     out = Path("gaslayers-study") / arguments.preset

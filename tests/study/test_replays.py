@@ -70,6 +70,18 @@ def test_other_losses_are_refused(recorded, digits, fabric, field, factor):
         replay(changed_losses(recorded, **{field: value}), digits, fabric, iterations=3)
 
 
+def test_other_losses_are_shown_where_hashes_alone_are_compared(
+    recorded, digits, fabric, monkeypatch
+):
+    other = changed_losses(recorded, generator_loss=99.0)
+    result = replay(other, digits, fabric, iterations=3, compare_losses=False)
+    assert max(result.differences()) > 0.5
+    assert "99.000000" in str(result)
+    monkeypatch.setattr(module, "code_hash", lambda config: "f" * 64)
+    with pytest.raises(StaleRecordError, match="another code"):
+        replay(other, digits, fabric, iterations=1, compare_losses=False)
+
+
 def test_losses_after_the_replay_are_not_looked_at(recorded, digits, fabric):
     assert replay(changed_losses(recorded, generator_loss=99.0), digits, fabric, iterations=2)
 

@@ -78,12 +78,14 @@ def replay(
     *,
     iterations: int = 11,
     memory_efficient: bool = False,
+    compare_losses: bool = True,
 ) -> Replay:
     """Run the first iterations of a recorded run again and compare them with its record.
 
     The plain composition of the blocks is run, which the code hash is of. The lean path of a
-    separable convolution rounds otherwise, and the saturating case (``depthwise_inception`` as
-    coded) enlarges a difference of 1e-7 to other losses within one iteration.
+    separable convolution rounds otherwise, and so do the kernels of another processor: the
+    saturating case (``depthwise_inception`` as coded) enlarges a difference of 1e-7 to other losses
+    within one iteration, so that away from the record's machine only its hashes can be compared.
 
     Args:
         run: The recorded run, as `read_run` reads it.
@@ -91,6 +93,7 @@ def replay(
         fabric: Where to run.
         iterations: How many iterations; the losses are compared where the record has them.
         memory_efficient: Let the lean paths run, for a record that was made so.
+        compare_losses: Whether other losses than the recorded ones are an error.
 
     Raises:
         StaleRecordError: The configuration in the record, the digits, the operators of the code,
@@ -115,7 +118,8 @@ def replay(
             live.append(game.evaluate(iteration))
     result = Replay(run.name, run.curves[: len(live)], live, program, is_same_release)
     # Asked like this, so that what is not a number does not agree.
-    if not all(difference <= TOLERANCE for difference in result.differences()):
+    agrees = all(difference <= TOLERANCE for difference in result.differences())
+    if compare_losses and not agrees:
         raise StaleRecordError(f"The losses are not those of the record.\n{result}")
     return result
 
