@@ -6,8 +6,6 @@ so that the tests stay short; the discriminators, which show the signatures, are
 
 from __future__ import annotations
 
-import statistics
-
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -40,8 +38,9 @@ def test_depthwise_inception_saturates(make_original_game):
     losses = read_losses(game, iterations=45, read_at=range(20, 45, 5))
     # The sigmoid says the same to every generated image. By the rounding of some machines a few of
     # them change sides for a moment, so that a single reading may be off.
-    generator_loss = statistics.median(loss for _, loss in losses)
-    assert min(generator_loss, BATCH / 2 - generator_loss) < SATURATED
+    target = 0.0 if losses[0][1] < BATCH / 4 else BATCH / 2
+    saturated = [abs(generator_loss - target) < SATURATED for _, generator_loss in losses]
+    assert saturated.count(True) >= 4
 
 
 @pytest.mark.parametrize("case", ["inception_8", "depthwise_inception_dense"])

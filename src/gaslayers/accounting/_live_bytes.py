@@ -203,7 +203,8 @@ def _as_allocated(func: Any, args: tuple[Any, ...], out: Any) -> Any:
     strides of the input, and those of an image of a single channel may say channels last, by
     which convolutions further on choose their memory format.
     """
-    if not isinstance(out, Tensor) or torch.Tag.pointwise not in func.tags:
+    # Only a dimension of size 1 leaves strides open; that is asked first, of every operator.
+    if not isinstance(out, Tensor) or 1 not in out.shape or torch.Tag.pointwise not in func.tags:
         return out
     tensors = [leaf for leaf in leaves(args) if leaf.dim() > 0]
     if any(out is tensor for tensor in tensors) or not out.is_contiguous():

@@ -1,0 +1,54 @@
+"""Stand-ins and padded inputs have the memory format of what they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gaslayers.lean import inception
+from gaslayers.lean.frozen_convolution import convolve_frozen
+from gaslayers.lean.layout import dense_strides
+
+
+class Inputs(TorchDispatchMode):
+    """The strides of what convolutions' backward passes take for their input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strides: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution_backward.default:
+            self.strides.append(args[1].stride())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_frozen_convolution_names_the_strides_of_its_input(channels: int, layout) -> None:
+    x = torch.randn(2, channels, 5, 6).to(memory_format=layout).requires_grad_()
+    conv = nn.Conv2d(channels, 4, 1).requires_grad_(False)
+    y = convolve_frozen(conv, x)
+    with Inputs() as inputs:
+        y.sum().backward()
+    assert inputs.strides == [x.stride()]
+
+
+def test_strides_of_a_slice_are_those_of_its_copy() -> None:
+    x = torch.randn(2, 5, 4, 6).to(memory_format=torch.channels_last)[:, :3]
+    assert dense_strides(x) == x.contiguous(memory_format=torch.channels_last).stride()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_channel_of_ones_keeps_the_memory_format(layout) -> None:
+    x = torch.randn(2, 3, 5, 6).to(memory_format=layout)
+    border = torch.ones(4, 1, 3, 3)
+    padded, kernel = inception._with_ones(x, inception.Kernel(torch.ones(4, 3, 3, 3), None), border)
+    assert padded.is_contiguous(memory_format=layout)
+    assert torch.equal(padded[:, :3], x)
+    assert torch.equal(padded[:, 3], torch.ones(2, 5, 6))
+    assert kernel.weight.shape == (4, 4, 3, 3)
