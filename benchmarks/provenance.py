@@ -19,6 +19,7 @@ PACKAGES = {
     "lightning_fabric": "lightning-fabric",
     "timm": "timm",
     "torchgan": "torchgan",
+    "numba": "numba",
     "fvcore": "fvcore",
     "torchinfo": "torchinfo",
     "ptflops": "ptflops",

@@ -50,7 +50,7 @@ ROOF = "gaslayers"
 UNITS = {
     "_checks": Unit(0, "ground", TORCH),
     "_typing": Unit(0, "ground", TORCH),
-    "lean": Unit(2, "blocks", TORCH),
+    "lean": Unit(2, "blocks", TORCH | {"numba"}),
     "blocks": Unit(3, "blocks", CORE),
     "functional": Unit(2, "losses", TORCH),
     "losses": Unit(3, "losses", TORCH),

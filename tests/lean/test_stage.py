@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gaslayers import ConvNormAct, DownBlock, InceptionBlock
+from gaslayers.lean.native import availability
 from gaslayers.testing import feature_maps
 from tests.lean.twins import assert_equal_twins, module_bytes, twin_of
 
@@ -314,3 +315,17 @@ def test_an_input_changed_in_place_before_backward_is_refused() -> None:
     x.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         output.sum().backward()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [6, 28, 150])  # places in the plane, in bands, in the window
+@pytest.mark.parametrize("pool_layer", [nn.MaxPool2d, nn.AvgPool2d])
+def test_a_batch_of_gradients_equals_one_after_the_other(layout, size, pool_layer) -> None:
+    stage = DownBlock(2, 3, norm_layer=None, pool_layer=pool_layer)
+    x = torch.randn(1, 2, size, size).contiguous(memory_format=layout).requires_grad_()
+    with availability.switched_off():
+        y = stage.to(memory_format=layout)(x)
+        grads = torch.randn(2, *y.shape)
+        (batch,) = torch.autograd.grad(y, x, grads, is_grads_batched=True, retain_graph=True)
+        singly = [torch.autograd.grad(y, x, grad, retain_graph=True)[0] for grad in grads]
+    torch.testing.assert_close(batch, torch.stack(singly))

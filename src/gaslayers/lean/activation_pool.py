@@ -16,6 +16,7 @@ from gaslayers.lean.activations import (
     negative_slope,
 )
 from gaslayers.lean.coded_pool import code_pool
+from gaslayers.lean.execution import is_batch
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.packing import pack_bits, unpack_bits
 
@@ -102,4 +103,5 @@ class ActivationAvgPool(torch.autograd.Function):
         if ctx.slope != IDENTITY:
             (signs,) = ctx.saved_tensors
             grad = activation_backward(grad, unpack_bits(signs, ctx.shape[0]), ctx.slope)
-        return grad.contiguous(memory_format=ctx.layout), *[None] * 3
+        grad = grad if is_batch(grad) else grad.contiguous(memory_format=ctx.layout)
+        return grad, *[None] * 3

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from gaslayers.lean import pool_bands, strided_pool
 from gaslayers.lean.activations import IDENTITY, activate, activation_backward
+from gaslayers.lean.execution import is_batch
 from gaslayers.lean.layout import layout_of
+from gaslayers.lean.native import pool as native_pool
 from gaslayers.lean.pool_codes import CellCodes, PlaceCodes
 
 
@@ -36,6 +38,7 @@ class CodedPool:
         codes: How the choices are kept.
         in_bands: Whether each row of windows is a plane of its own.
         strided: Whether elementwise operators pool, in place of PyTorch's kernel.
+        native: Whether kernels of our own do.
     """
 
     slope: float
@@ -46,6 +49,7 @@ class CodedPool:
     codes: PlaceCodes | CellCodes
     in_bands: bool
     strided: bool
+    native: bool
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Activate and pool; return the pooled map and what `backward` takes.
@@ -54,6 +58,9 @@ class CodedPool:
             - x: (N, C, H, W).
             - Output: (N, C, H / k, W / k), rounded up in ceil mode.
         """
+        if self.native:
+            pooled, codes = native_pool.pool(x, self.slope, ceil_mode=self.ceil_mode)
+            return pooled, (codes,)
         if self.slope not in (0.0, IDENTITY):
             x = activate(x, self.slope)
         if self.strided:
@@ -116,23 +123,40 @@ class CodedPool:
             - grad: (N, C, H / k, W / k).
             - Output: (N, C, H, W).
         """
+        if is_batch(grad):
+            return self._unpool(grad, kept)
         # Before, where the map is small; after, where one of a single pixel does not tell its
         # format.
         grad = grad.contiguous(memory_format=self.layout)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._unpool(grad, kept).contiguous(memory_format=self.layout)
+        if self.native:
+            return native_pool.unpool(grad, kept[0], self.shape, self.slope)
+        return self._unpool_in_place(grad, kept)
+
+    def _unpool(self, grad: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
+        """By operators that can be differentiated, compiled and given a batch."""
+        indices, positive = self.codes.decode(kept)
+        if self.in_bands:
+            shape = (*self.shape[:2], self.shape[2] // self.kernel_size, indices.shape[3])
+            indices = pool_bands.join(indices, shape, self.layout)
+            positive = None if positive is None else pool_bands.join(positive, shape, self.layout)
+            rows = torch.arange(shape[2], device=indices.device)[:, None]
+            indices = indices + rows * (self.kernel_size * self.shape[3])
+        if positive is not None:
+            grad = activation_backward(grad, positive, self.slope)
+        window = [self.kernel_size] * 2
+        return F.max_unpool2d(grad, indices, window, output_size=self.shape[2:])
+
+    def _unpool_in_place(self, grad: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
+        """By the operator that PyTorch calls, which is faster."""
         if self.in_bands:
             grad = pool_bands.split(grad, 1, self.layout)
         indices, positive = self.codes.decode(kept)
         if positive is not None:
             grad = activation_backward(grad, positive, self.slope)
         window = [self.kernel_size] * 2
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            height = self.kernel_size if self.in_bands else self.shape[2]
-            grad = F.max_unpool2d(grad, indices, window, output_size=[height, self.shape[3]])
-            if self.in_bands:
-                grad = pool_bands.join(grad, self.shape, self.layout)
-            return grad.contiguous(memory_format=self.layout)
-        # The faster of the two. Of the pooling's input it reads the shape and the memory format
-        # alone.
+        # Of the pooling's input it reads the shape and the memory format alone.
         whole = torch.empty(
             self.shape, dtype=grad.dtype, device=grad.device, memory_format=self.layout
         )
@@ -149,9 +173,10 @@ def code_pool(x: Tensor, slope: float, kernel_size: int, *, ceil_mode: bool) -> 
     """How to activate and pool ``x``."""
     layout, signed = layout_of(x), slope != IDENTITY
     height, width = x.shape[2:]
-    fits = PlaceCodes.fit(height * width, signed=signed)
+    native = native_pool.suits(x, kernel_size, layout)
+    fits = not native and PlaceCodes.fit(height * width, signed=signed)
     in_bands = (
-        not fits
+        not (native or fits)
         and PlaceCodes.fit(kernel_size * width, signed=signed)
         and pool_bands.are_free(x, kernel_size, layout)
         and not torch.compiler.is_compiling()
@@ -166,4 +191,5 @@ def code_pool(x: Tensor, slope: float, kernel_size: int, *, ceil_mode: bool) -> 
         codes=kind(width, kernel_size, signed),
         in_bands=in_bands,
         strided=strided_pool.suits(x, kernel_size, layout),
+        native=native,
     )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 
@@ -61,6 +61,16 @@ def reason_not_to_replace() -> str | None:
     if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
         return "the tracer does not look into autograd functions"
     return None
+
+
+def is_batch(grad: Tensor) -> bool:
+    """Whether this is many gradients at once, as for a Jacobian (``is_grads_batched=True``).
+
+    Such a tensor has neither memory that a kernel could read nor a memory format.
+    """
+    if torch.compiler.is_compiling():  # which does not know the question
+        return False
+    return torch._C._functorch.is_legacy_batchedtensor(grad)
 
 
 def find_hooked(modules: Iterable[nn.Module]) -> nn.Module | None:

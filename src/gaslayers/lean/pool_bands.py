@@ -6,6 +6,8 @@ of its 14 bands of 2x28 each 56.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def split(x: Tensor, rows: int, layout: torch.memory_format) -> Tensor:
     return x.view(count, channels * bands, rows, width)
 
 
-def join(bands: Tensor, shape: torch.Size, layout: torch.memory_format) -> Tensor:
+def join(bands: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
     """Put bands together again to the (N, C, H, W) of ``shape``."""
     if layout == torch.channels_last:
         count, channels, height, width = shape

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaslayers.lean.execution import is_batch
 from gaslayers.lean.separable_step import TENSOR_COUNT, TRAINABLE_COUNT, Step, Tensors
 from gaslayers.lean.separable_unit import Unit, read_step
 
@@ -102,8 +103,7 @@ class UnitChain(torch.autograd.Function):
         wants_x, *wants = ctx.needs_input_grad[2:]
         count = len(steps) * TENSOR_COUNT
         tensors, rest = rest[:count], rest[count:]
-        # A batch of gradients, as for a Jacobian, is what the kernels called here cannot take.
-        if torch.is_grad_enabled() or torch._C._functorch.is_legacy_batchedtensor(grad):
+        if torch.is_grad_enabled() or is_batch(grad):
             return None, None, *_differentiate(steps, grad, [x, *tensors], [wants_x, *wants])
         statistics = [rest[i + 1 : i + 3] for i in range(0, len(rest), 3)]
         own, wanted = _by_step(tensors), _by_step(wants)

@@ -1,0 +1,169 @@
+"""The pooling kernels against PyTorch's operators, to the bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from gaslayers import DownBlock
+from gaslayers.lean.native import availability, pool
+from tests.lean.twins import assert_equal_twins, kept_bytes, module_bytes
+
+pytest.importorskip("numba", reason="the kernels are numba's: pip install 'gaslayers[fast]'")
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def plainly(x: Tensor, slope: float, ceil_mode: bool) -> Tensor:
+    """Activation and pooling as the plain composition runs them."""
+    if slope != 1:
+        x = F.relu(x) if slope == 0 else F.leaky_relu(x, slope)
+    return F.max_pool2d(x, 2, ceil_mode=ceil_mode)
+
+
+@given(
+    shape=st.tuples(st.integers(0, 3), st.integers(2, 40), st.integers(2, 9), st.integers(2, 9)),
+    values=st.integers(1, 5),  # few, so that most windows have several largest ones
+    special=st.sampled_from([None, NAN, INFINITY, -INFINITY]),
+    slope=st.sampled_from([0.0, 0.2, 1.0]),
+    ceil_mode=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 1000),
+)
+@example(
+    shape=(2, 33, 5, 7),
+    values=4,
+    special=NAN,
+    slope=0.2,
+    ceil_mode=True,
+    dtype=torch.float32,
+    seed=0,
+)
+def test_map_and_gradient_are_those_of_pytorch(
+    shape, values, special, slope, ceil_mode, dtype, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-2, values - 2, shape, generator=generator).to(dtype)
+    if special is not None:
+        x[torch.rand(shape, generator=generator) < 0.3] = special
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    expected = plainly(x, slope, ceil_mode)
+    grad = torch.randn(expected.shape, generator=generator, dtype=dtype)
+    grad[torch.rand(expected.shape, generator=generator) < 0.1] = INFINITY
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    pooled, codes = pool.pool(x.detach(), slope, ceil_mode=ceil_mode)
+    torch.testing.assert_close(pooled, expected.detach(), rtol=0, atol=0, equal_nan=True)
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+    (expected_grad,) = torch.autograd.grad(expected, x, grad)
+    found = pool.unpool(grad, codes, x.shape, slope)
+    torch.testing.assert_close(found, expected_grad, rtol=0, atol=0, equal_nan=True)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def _stage(activation_layer=nn.ReLU, *, ceil_mode: bool = False, **options) -> DownBlock:
+    stage = DownBlock(
+        3,
+        8,
+        activation_layer=activation_layer,
+        pool_layer=lambda k: nn.MaxPool2d(k, ceil_mode=ceil_mode),
+        **options,
+    )
+    return stage.to(memory_format=torch.channels_last)
+
+
+def _image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """The kernels that were called, in order."""
+    called: list[str] = []
+    for kernel in (pool.pool, pool.unpool):
+
+        def spy(*args, kernel=kernel, **options):
+            called.append(kernel.__name__)
+            return kernel(*args, **options)
+
+        monkeypatch.setattr(pool, kernel.__name__, spy)
+    return called
+
+
+@pytest.mark.parametrize("activation_layer", [nn.ReLU, lambda: nn.LeakyReLU(0.2), None])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize("memory_efficient", [True, "recompute"])
+def test_a_stage_by_kernels_equals_its_plain_twin(
+    calls, activation_layer, ceil_mode, memory_efficient
+) -> None:
+    stage = _stage(activation_layer, ceil_mode=ceil_mode, memory_efficient=memory_efficient)
+    x = _image(4, 3, 9, 11)
+    kept = module_bytes(stage, x)
+    with availability.switched_off():
+        assert module_bytes(stage, x) == kept
+    assert_equal_twins(stage, x)
+    assert calls == ["pool", "pool", "unpool"]  # the first for the bytes
+
+
+def test_second_derivatives_come_from_the_kernels_codes(calls) -> None:
+    stage = _stage(lambda: nn.LeakyReLU(0.2), ceil_mode=True).double()
+    x = _image(2, 3, 5, 5, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradgradcheck(stage, (x,))
+    assert "pool" in calls
+    assert "unpool" not in calls
+
+
+def test_a_batch_of_gradients_is_left_to_pytorch(calls) -> None:
+    stage, x = _stage(norm_layer=None), _image(2, 3, 4, 4).requires_grad_()
+    y = stage(x)
+    grads = torch.stack([torch.ones_like(y), torch.randn_like(y)])
+    (batched,) = torch.autograd.grad(y, x, grads, is_grads_batched=True, retain_graph=True)
+    singly = [torch.autograd.grad(y, x, grad, retain_graph=True)[0] for grad in grads]
+    torch.testing.assert_close(batched, torch.stack(singly))
+    assert calls == ["pool", "unpool", "unpool"]
+
+
+def test_codes_that_come_back_in_another_memory_format() -> None:
+    x = _image(2, 5, 6, 4).requires_grad_()
+    tail = DownBlock(5, 5, block=lambda _c, _n: nn.Identity(), norm_layer=None)
+    (expected,) = torch.autograd.grad(tail(x).sum(), x)
+    with torch.autograd.graph.saved_tensors_hooks(Tensor.contiguous, lambda tensor: tensor):
+        y = tail(x)
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], expected)
+
+
+def test_what_the_kernels_do_not_take() -> None:
+    x = torch.zeros(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    last = torch.channels_last
+    assert pool.suits(x, 2, last)
+    assert not pool.suits(x, 3, last)
+    assert not pool.suits(x.contiguous(), 2, torch.contiguous_format)
+    assert not pool.suits(x.bfloat16(), 2, last)
+    assert not pool.suits(x.to("meta"), 2, last)
+    assert not pool.suits(x.as_subclass(type("Tagged", (Tensor,), {})), 2, last)
+    with availability.switched_off():
+        assert not pool.suits(x, 2, last)
+    assert pool.suits(x, 2, last)
+
+
+def test_fake_tensors_have_the_shapes_and_bytes_of_real_ones() -> None:
+    x = _image(2, 3, 5, 7)
+    with FakeTensorMode() as fakes:
+        fake = fakes.from_tensor(x)
+        assert pool.suits(fake, 2, torch.channels_last)
+        fake_pooled, fake_codes = pool.pool(fake, 0.0, ceil_mode=True)
+        fake_grad = pool.unpool(fake_pooled, fake_codes, fake.shape, 0.0)
+    pooled, codes = pool.pool(x, 0.0, ceil_mode=True)
+    grad = pool.unpool(pooled, codes, x.shape, 0.0)
+    for made, real in ((fake_pooled, pooled), (fake_codes, codes), (fake_grad, grad)):
+        assert (made.shape, made.stride(), made.dtype) == (real.shape, real.stride(), real.dtype)
+
+
+def test_a_frozen_stage_keeps_a_byte_a_cell() -> None:
+    stage, x = _stage(norm_layer=None).requires_grad_(False), _image(4, 3, 8, 8).requires_grad_()
+    left_out = list(stage.parameters())
+    assert kept_bytes(lambda: stage(x), left_out) == 4 * 8 * 4 * 4
