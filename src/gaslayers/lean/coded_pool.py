@@ -125,12 +125,10 @@ class CodedPool:
         """
         if is_batch(grad):
             return self._unpool(grad, kept)
-        # Before, where the map is small; after, where one of a single pixel does not tell its
-        # format.
-        grad = grad.contiguous(memory_format=self.layout)
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._unpool(grad, kept).contiguous(memory_format=self.layout)
         if self.native:
+            grad = grad.contiguous(memory_format=self.layout)
             return native_pool.unpool(grad, kept[0], self.shape, self.slope)
         return self._unpool_in_place(grad, kept)
 
@@ -150,6 +148,8 @@ class CodedPool:
 
     def _unpool_in_place(self, grad: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
         """By the operator that PyTorch calls, which is faster."""
+        # Here, where the map is small; of a map of a single pixel it could not be asked for later.
+        grad = grad.contiguous(memory_format=self.layout)
         if self.in_bands:
             grad = pool_bands.split(grad, 1, self.layout)
         indices, positive = self.codes.decode(kept)
