@@ -129,12 +129,15 @@ class ConvNormAct(Block):
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = reason_for_plain([self.conv], memory_efficient=self.memory_efficient)
-        reason = reason or reason_to_keep_input(self.conv)
+        reason = self._reason_for_plain()
         return plain(reason) if reason else Execution("frozen convolution", "its input is not kept")
 
+    def _reason_for_plain(self) -> str | None:
+        reason = reason_for_plain([self.conv], memory_efficient=self.memory_efficient)
+        return reason or reason_to_keep_input(self.conv)
+
     def _convolve(self, x: Tensor) -> Tensor:
-        if x.requires_grad and torch.is_grad_enabled() and self.execution.is_lean:
+        if x.requires_grad and torch.is_grad_enabled() and not self._reason_for_plain():
             return convolve_frozen(self.conv, x)
         return self.conv(x)
 

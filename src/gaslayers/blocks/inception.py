@@ -22,9 +22,10 @@ from gaslayers.blocks._channels import resolve_branch_channels
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.inception_plan import Composition, plan_composition
+from gaslayers.lean.frozen_branches import are_frozen, run_frozen
+from gaslayers.lean.inception_plan import plan_composition
 from gaslayers.lean.separable_row import Row, reason_against_lean, side_by_side
-from gaslayers.lean.separable_unit import take_apart
+from gaslayers.lean.separable_unit import Unit, take_apart
 
 
 class InceptionBlock(Block):
@@ -179,12 +180,15 @@ class InceptionBlock(Block):
         branch.add_module("conv", self._unit(channels, width, kernel_size, self.stride))
         return branch
 
-    def _plan(self) -> tuple[Composition | None, list[Row]]:
-        """Which branches run as one, and how each of them would run alone."""
+    def _take_apart(self) -> tuple[list[list[Unit]], str | None]:
+        """The units of each branch, and what speaks against not calling them; None: nothing."""
         units = [[take_apart(unit) for unit in branch.children()] for branch in self.branches]
         every = [unit for row in units for unit in row]
-        reason = reason_against_lean(self.branches, every, self.memory_efficient)
-        rows = [
+        return units, reason_against_lean(self.branches, every, self.memory_efficient)
+
+    def _rows(self, units: list[list[Unit]], reason: str | None) -> list[Row]:
+        """How each branch would run alone."""
+        return [
             Row(
                 row,
                 run_plain=branch,
@@ -195,12 +199,13 @@ class InceptionBlock(Block):
             )
             for branch, row in zip(self.branches, units, strict=True)
         ]
-        return None if reason else plan_composition(units), rows
 
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        composition, rows = self._plan()
+        units, reason = self._take_apart()
+        composition = None if reason else plan_composition(units)
+        rows = self._rows(units, reason)
         if composition is None:
             return side_by_side(row.execution for row in rows)
         choice = composition.choice
@@ -214,9 +219,13 @@ class InceptionBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        composition, rows = self._plan()
-        runs = [row.run for row in rows]
-        if composition is not None and composition.suits(x):
+        units, reason = self._take_apart()
+        composition = None if reason else plan_composition(units)
+        composes = composition is not None and composition.suits(x)
+        if not (reason or composes) and are_frozen(units, x):
+            return run_frozen(units, x)
+        runs = [row.run for row in self._rows(units, reason)]
+        if composition is not None and composes:
             return composition.run(x, runs)
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
         return torch.cat([run(x) for run in runs], dim=1)

@@ -93,16 +93,17 @@ def compose(
 def join(kernels: Sequence[Kernel]) -> Kernel:
     """Kernels of one size as one that makes all their channels."""
     weight = torch.cat([kernel.weight for kernel in kernels])
-    biases = [_or_zeros(kernel.bias, kernel.weight[:, 0, 0, 0]) for kernel in kernels]
-    bias = None if all(kernel.bias is None for kernel in kernels) else torch.cat(biases)
-    if all(kernel.border is None for kernel in kernels):
-        return Kernel(weight, bias)
-    borders = [_or_zeros(kernel.border, kernel.weight[:, :1]) for kernel in kernels]
-    return Kernel(weight, bias, torch.cat(borders))
-
-
-def _or_zeros(value: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if value is None else value
+    bias: Tensor | None = None
+    border: Tensor | None = None
+    if any(kernel.bias is not None for kernel in kernels):
+        bias = torch.cat(
+            [k.weight.new_zeros(len(k.weight)) if k.bias is None else k.bias for k in kernels]
+        )
+    if any(kernel.border is not None for kernel in kernels):
+        border = torch.cat(
+            [torch.zeros_like(k.weight[:, :1]) if k.border is None else k.border for k in kernels]
+        )
+    return Kernel(weight, bias, border)
 
 
 def convolve(x: Tensor, kernel: Kernel, geometry: Geometry, layout: torch.memory_format) -> Tensor:

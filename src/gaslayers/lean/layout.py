@@ -37,4 +37,6 @@ def dense_strides(x: Tensor) -> tuple[int, ...]:
     They tell more than `layout_of`: an image of a single channel has the same memory in both
     formats, and still a convolution reads its own format out of the strides.
     """
+    if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
+        return x.stride()  # what the other question would answer, for a tenth of the time
     return torch.empty_like(x, device="meta").stride()

@@ -38,8 +38,8 @@ class DiscriminatorStep(nn.Module):
 def predict_discriminator_step(game: Game) -> MemoryPrediction:
     """Count the bytes of a run's D step, lean and plain, without running it.
 
-    In it are both batches of images, D and its optimiser; G is not. Its operators are PyTorch's, so
-    that records tell the same whether or not kernels of the extra ``fast``, whose peak is lower, are
+    In it are both batches of images, D and its optimiser; G is not. Its operators are PyTorch's:
+    records tell the same whether or not the kernels of the extra ``fast``, whose peak is lower, are
     installed.
     """
     config = game.config

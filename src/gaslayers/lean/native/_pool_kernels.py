@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 import torch
 from numba import carray, int32, types, uint8
 
-_loop: Any = numba.njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+from gaslayers.lean.native._threads import own_share, to_pointer
+
+_loop: Any = numba.njit(error_model="numpy", cache=True)
 _part: Any = numba.njit(inline="always")
 
 # What numba compiles for each dtype has no types of its own.
@@ -54,11 +56,11 @@ def _pool_window(v0, v1, v2, v3, right, below, slope, sign):
 
 @_loop
 def _pool(x, pooled, codes, slope, signed):
-    """(N, H, W, C) -> twice (N, H / 2, W / 2, C), rounded up or down as these are."""
+    """A thread's share of (N, H, W, C) -> twice (N, H / 2, W / 2, C), rounded as these are."""
     count, height, width, channels = x.shape
     rows, columns = pooled.shape[1:3]
     sign = int32(_SIGN if signed else 0)
-    for band in numba.prange(count * rows):
+    for band in range(*own_share(count * rows)):
         image, row = band // rows, band % rows
         # A window over the edge reads its last row or column twice.
         down = 1 if 2 * row + 1 < height else 0
@@ -88,10 +90,10 @@ def _unpool_value(grad, code, place, slope, signed):
 
 @_loop
 def _unpool(grad, codes, spread, slope, signed):
-    """Twice (N, H / 2, W / 2, C) -> (N, H, W, C), written to ``spread``."""
+    """A thread's share of twice (N, H / 2, W / 2, C) -> (N, H, W, C), written to ``spread``."""
     count, height, width, channels = spread.shape
     rows, columns = grad.shape[1:3]
-    for line in numba.prange(count * height):
+    for line in range(*own_share(count * height)):
         image, y = line // height, line % height
         row = y // 2
         for x in range(width):
@@ -107,60 +109,55 @@ def _unpool(grad, codes, spread, slope, signed):
                 to[:] = 0
 
 
-_TYPES = {torch.float32: types.float32, torch.float64: types.float64}
-_owners: list[Any] = []  # of the code that addresses lead to
-_SIZES = [types.int64] * 6  # of both maps: count, height, width, channels, rows, columns
+class Call(ctypes.Structure):
+    """Arguments of `pool_address` and `unpool_address`: three addresses, sizes and the slope.
 
-
-@functools.cache
-def pool_function(dtype: torch.dtype) -> Callable[..., None]:
-    """``pool(x, pooled, codes, count, height, width, channels, rows, columns, slope)``.
-
-    The first three are addresses: to hand over an array takes longer than to pool a small one.
+    To hand over arrays takes longer than to pool small ones.
     """
-    real = _TYPES[dtype]
 
-    def pool(x, pooled, codes, count, height, width, channels, rows, columns, slope):
-        small = (count, rows, columns, channels)
-        whole = carray(x, (count, height, width, channels))
-        _pool(whole, carray(pooled, small), carray(codes, small), real(slope), slope != 1)
+    _fields_ = (
+        *[
+            (name, ctypes.c_int64)
+            for name in ("whole", "small", "codes", "N", "C", "H", "W", "rows", "columns")
+        ],
+        ("slope", ctypes.c_double),
+    )
 
-    return _compile(pool, real, real, types.uint8)
+
+_TYPES = {torch.float32: (types.float32, np.float32), torch.float64: (types.float64, np.float64)}
+_owners: list[Any] = []  # of the code at the addresses
 
 
 @functools.cache
-def unpool_function(dtype: torch.dtype) -> Callable[..., None]:
-    """``unpool(grad, codes, spread, ...)``, the rest as `pool_function`'s."""
-    real = _TYPES[dtype]
-
-    def unpool(grad, codes, spread, count, height, width, channels, rows, columns, slope):
-        small = (count, rows, columns, channels)
-        whole = carray(spread, (count, height, width, channels))
-        _unpool(carray(grad, small), carray(codes, small), whole, real(slope), slope != 1)
-
-    return _compile(unpool, real, types.uint8, real)
+def pool_address(dtype: torch.dtype) -> int:
+    """Address of the function that pools ``whole`` to ``small`` and ``codes``."""
+    return _compile(_pool, dtype, whole_first=True)
 
 
-def _compile(function: Any, *arrays: Any) -> Callable[..., None]:
-    """A C function of addresses of arrays of these types, of sizes and a slope."""
-    numba.get_num_threads()  # starts the threads, without which code from the cache does not load
-    pointers = map(types.CPointer, arrays)
-    compiled: Any = numba.cfunc(types.void(*pointers, *_SIZES, types.float64), cache=True)(function)
+@functools.cache
+def unpool_address(dtype: torch.dtype) -> int:
+    """Address of the function that spreads the gradient in ``small`` over ``whole``."""
+    return _compile(_unpool, dtype, whole_first=False)
+
+
+def _compile(loop: Any, dtype: torch.dtype, *, whole_first: bool) -> int:
+    """A C function of a pointer to a `Call`."""
+    record = numba.from_dtype(np.dtype(Call))
+    real, array_dtype = _TYPES[dtype]
+
+    def function(pointer):
+        call = carray(pointer, 1)[0]
+        large_shape = (call.N, call.H, call.W, call.C)
+        shape = (call.N, call.rows, call.columns, call.C)
+        large = carray(to_pointer(call.whole), large_shape, array_dtype)
+        small = carray(to_pointer(call.small), shape, array_dtype)
+        codes = carray(to_pointer(call.codes), shape, np.uint8)
+        slope, signed = real(call.slope), call.slope != 1
+        if whole_first:
+            loop(large, small, codes, slope, signed)
+        else:
+            loop(small, codes, large, slope, signed)
+
+    compiled = numba.cfunc(types.void(types.CPointer(record)), cache=True)(function)
     _owners.append(compiled)
-    return ctypes.CFUNCTYPE(
-        None, *[ctypes.c_void_p] * len(arrays), *[ctypes.c_int64] * len(_SIZES), ctypes.c_double
-    )(compiled.address)
-
-
-def run(function: Callable[..., None], *arguments: float) -> None:
-    """Call one of them with as many threads as PyTorch's operators use."""
-    before = numba.get_num_threads()
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
-    if threads == before:
-        function(*arguments)
-        return
-    numba.set_num_threads(threads)
-    try:
-        function(*arguments)
-    finally:
-        numba.set_num_threads(before)
+    return compiled.address

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,28 +25,16 @@ def switched_off() -> Iterator[None]:
         _off = before
 
 
-def _stay_off() -> None:
-    # numba ends a process that calls OpenMP's threads from the far side of a fork.
-    global _off
-    _off = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_stay_off)
-
-
 @functools.cache
 def is_installed() -> bool:
-    """Whether numba is there, with threads that several callers may use at once."""
+    """Whether numba is there and can compile for the threads of PyTorch."""
     try:
-        import numba
-
-        importlib.import_module("numba.np.ufunc.omppool")  # OpenMP's threads, those of PyTorch
         importlib.import_module("gaslayers.lean.native._pool_kernels")
-    # A numba that refuses this version of numpy; no folder to cache compiled code in.
-    except (ImportError, RuntimeError):
+    # In turn: no numba, or one that refuses this version of numpy; a system other than Linux;
+    # another OpenMP; no folder to keep compiled code in.
+    except (ImportError, OSError, AttributeError, RuntimeError):
         return False
-    return numba.config.THREADING_LAYER != "workqueue"
+    return True
 
 
 def takes(x: Tensor) -> bool:

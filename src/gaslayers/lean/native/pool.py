@@ -34,10 +34,9 @@ def pool(x: Tensor, slope: float, *, ceil_mode: bool) -> tuple[Tensor, Tensor]:
     )
     codes = torch.empty_like(pooled, dtype=torch.uint8)
     if type(pooled) is Tensor:  # and not a fake one, which has no memory
-        sizes = (count, height, width, channels, rows, columns)
-        addresses = (x.data_ptr(), pooled.data_ptr(), codes.data_ptr())
-        kernels = _kernels()
-        kernels.run(kernels.pool_function(x.dtype), *addresses, *sizes, slope)
+        kernels, run = _kernels()
+        addresses = x.data_ptr(), pooled.data_ptr(), codes.data_ptr()
+        run(kernels.pool_address(x.dtype), kernels.Call(*addresses, *x.shape, rows, columns, slope))
     return pooled, codes
 
 
@@ -52,17 +51,16 @@ def unpool(grad: Tensor, codes: Tensor, shape: Sequence[int], slope: float) -> T
     if type(spread) is Tensor:
         # Hooks on saved tensors need not give them back in their memory format.
         codes = codes.contiguous(memory_format=torch.channels_last)
-        (count, channels, height, width), (rows, columns) = shape, grad.shape[2:]
-        sizes = (count, height, width, channels, rows, columns)
-        addresses = (grad.data_ptr(), codes.data_ptr(), spread.data_ptr())
-        kernels = _kernels()
-        kernels.run(kernels.unpool_function(grad.dtype), *addresses, *sizes, slope)
+        kernels, run = _kernels()
+        addresses = spread.data_ptr(), grad.data_ptr(), codes.data_ptr()
+        call = kernels.Call(*addresses, *shape, *grad.shape[2:], slope)
+        run(kernels.unpool_address(grad.dtype), call)
     return spread
 
 
 @functools.cache
-def _kernels() -> Any:
+def _kernels() -> tuple[Any, Any]:
     """What imports numba: when a map is pooled, and not before."""
-    from gaslayers.lean.native import _pool_kernels
+    from gaslayers.lean.native import _pool_kernels, _threads
 
-    return _pool_kernels
+    return _pool_kernels, _threads.run
