@@ -24,6 +24,7 @@ from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
+from gaslayers.lean.frozen_branches import are_frozen, run_frozen
 from gaslayers.lean.separable_row import Row, reason_against_lean, side_by_side
 from gaslayers.lean.separable_unit import Unit, take_apart
 
@@ -209,13 +210,15 @@ class DepthwiseInceptionBlock(Block):
         branch.add_module("conv", self._separable(channels, width, kernel_size))
         return branch
 
-    @property
-    def _rows(self) -> list[Row]:
-        """The branches, each with what a chain of its units needs to know."""
+    def _take_apart(self) -> tuple[list[tuple[list[Unit], str | None]], str | None]:
+        """The units of each branch, and what speaks against not calling them; None: nothing."""
         found = [_units_of(branch) for branch in self.branches]
         units = [unit for row, _ in found for unit in row]
         containers = [module for branch in self.branches for module in (branch, *branch.children())]
-        reason = reason_against_lean(containers, units, self.memory_efficient)
+        return found, reason_against_lean(containers, units, self.memory_efficient)
+
+    def _rows(self, found: list[tuple[list[Unit], str | None]], reason: str | None) -> list[Row]:
+        """The branches, each with what a chain of its units needs to know."""
         return [
             Row(
                 row,
@@ -231,13 +234,17 @@ class DepthwiseInceptionBlock(Block):
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        return side_by_side(row.execution for row in self._rows)
+        return side_by_side(row.execution for row in self._rows(*self._take_apart()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        found, reason = self._take_apart()
+        branches = [units for units, foreign in found if foreign is None]
+        if reason is None and len(branches) == len(found) and are_frozen(branches, x):
+            return run_frozen(branches, x)
         # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
-        return torch.cat([row.run(x) for row in self._rows], dim=1)
+        return torch.cat([row.run(x) for row in self._rows(found, reason)], dim=1)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample, the sum over branches.

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from gaslayers.lean.native import availability
 
@@ -28,48 +29,64 @@ def test_without_numba_nothing_is_taken(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("_fresh_answer")
-def test_without_a_folder_for_compiled_code_nothing_is_taken(monkeypatch) -> None:
-    def refuse(name: str) -> None:
-        raise RuntimeError(f"cannot cache function in {name}: no locator available")
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("libtorch_cpu.so: cannot open shared object file"),  # not on Linux
+        AttributeError("undefined symbol: GOMP_parallel"),  # another OpenMP
+        RuntimeError("cannot cache function: no locator available"),  # nowhere to write
+    ],
+)
+def test_where_kernels_cannot_be_compiled_nothing_is_taken(monkeypatch, error) -> None:
+    def fail(_name: str) -> None:
+        raise error
 
-    monkeypatch.setattr(availability.importlib, "import_module", refuse)
+    monkeypatch.setattr(availability.importlib, "import_module", fail)
     assert not availability.takes(X)
 
 
-@pytest.mark.usefixtures("_fresh_answer")
-def test_threads_that_several_callers_may_not_use_are_not_used(monkeypatch) -> None:
-    numba = pytest.importorskip("numba", reason="asks numba for its threads")
-    monkeypatch.setattr(numba.config, "THREADING_LAYER", "workqueue")
-    assert not availability.takes(X)
+@pytest.fixture
+def _threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-def test_kernels_run_on_as_many_threads_as_pytorch(monkeypatch) -> None:
-    numba = pytest.importorskip("numba", reason="the kernels are numba's")
-    from gaslayers.lean.native import _pool_kernels
+@pytest.mark.usefixtures("_threads_as_before")
+@pytest.mark.parametrize("threads", [1, 2, 7])  # more than there are cores or rows, too
+def test_kernels_run_on_as_many_threads_as_pytorch(monkeypatch, threads) -> None:
+    pytest.importorskip("numba", reason="the kernels are numba's: pip install 'gaslayers[fast]'")
+    from gaslayers.lean.native import _threads, pool
 
-    before, seen = numba.get_num_threads(), []
-    for threads in (1, before, 10_000):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        _pool_kernels.run(lambda: seen.append(numba.get_num_threads()))
-    assert seen == [1, before, numba.config.NUMBA_NUM_THREADS]
-    assert numba.get_num_threads() == before
+    seen = []
+    original = _threads._run_parallel
+    monkeypatch.setattr(
+        _threads, "_run_parallel", lambda *args: (seen.append(args[2]), original(*args))
+    )
+    x = torch.randn(1, 3, 10, 5).contiguous(memory_format=torch.channels_last)
+    expected = pool.pool(x, 0.0, ceil_mode=True)
+    torch.set_num_threads(threads)
+    found = pool.pool(x, 0.0, ceil_mode=True)
+    assert seen[-1] == threads
+    assert all(map(torch.equal, found, expected))
+    assert torch.equal(found[0], F.max_pool2d(x.relu(), 2, ceil_mode=True))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_forked_process_uses_pytorch_alone() -> None:
-    pytest.importorskip("numba", reason="without numba there is nothing to switch off")
+@pytest.mark.skipif(sys.platform != "linux", reason="the libraries of a process are read in /proc")
+def test_kernels_bring_no_threads_of_their_own() -> None:
+    pytest.importorskip("numba", reason="the kernels are numba's: pip install 'gaslayers[fast]'")
     script = """
-import os, torch
-from gaslayers.lean.native import availability
-x = torch.zeros(1, 2, 4, 4).contiguous(memory_format=torch.channels_last)
-before = availability.takes(x)
-child = os.fork()
-if child == 0:
-    os._exit(0 if before and not availability.takes(x) else 1)
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+import torch
+from pathlib import Path
+from gaslayers.lean.native import pool
+def openmp():
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {line.split()[-1] for line in lines if "omp" in Path(line.split()[-1]).name}
+before = openmp()
+pool.pool(torch.zeros(1, 2, 4, 4).to(memory_format=torch.channels_last), 0.0, ceil_mode=False)
+raise SystemExit(openmp() != before)
 """
-    command = [sys.executable, "-W", "ignore", "-c", script]
-    assert subprocess.run(command, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_importing_the_package_does_not_load_numba() -> None:
