@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gaslayers import DepthwiseInceptionBlock, InceptionBlock
+from gaslayers import DepthwiseConvNormAct, DepthwiseInceptionBlock, InceptionBlock
 from gaslayers.testing import feature_maps
 from tests.lean.twins import assert_equal_twins, module_bytes, twin_of
 
@@ -93,6 +93,20 @@ def test_norms_and_activations_are_not_left_out(make) -> None:
     x = torch.randn(2, 64, 6, 6, requires_grad=True)
     assert not runs_as_one(block(x))
     assert torch.equal(block(x), twin_of(block)(x))
+
+
+def test_a_branch_that_cannot_be_taken_apart_is_not_left_out() -> None:
+    block = frozen(DepthwiseInceptionBlock(64, 64))
+    block.branches[1].conv.__class__ = type("Other", (DepthwiseConvNormAct,), {})
+    x = torch.randn(2, 64, 6, 6, requires_grad=True)
+    assert not runs_as_one(block(x))
+    assert torch.equal(block(x), twin_of(block)(x))
+
+
+def test_compiles_whole() -> None:
+    block, x = frozen(InceptionBlock(64, 64)), torch.randn(2, 64, 6, 6, requires_grad=True)
+    compiled = torch.compile(block, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), block(x))
 
 
 def test_groups_are_those_of_the_layer() -> None:

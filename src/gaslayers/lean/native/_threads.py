@@ -39,7 +39,10 @@ _run_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctype
 
 @numba.njit
 def own_share(count):  # type: ignore[no-untyped-def]  # compiled
-    """The first of ``count`` rounds that are this thread's, and the one after its last."""
+    """The first of ``count`` rounds that are this thread's, and the one after its last.
+
+    A change here does not make numba compile a loop anew that it has in its cache.
+    """
     number, threads = types.int64(_thread_number()), types.int64(_thread_count())
     return count * number // threads, count * (number + 1) // threads
 
