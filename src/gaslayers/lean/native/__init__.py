@@ -1,6 +1,5 @@
 """Kernels of our own, compiled by numba where it is installed: ``pip install gaslayers[fast]``.
 
 They do in one pass what takes several of PyTorch's operators, and give the same to the bit; without
-them those operators run. They are operators of PyTorch, too, so that shapes and bytes are known
-from fake tensors.
+them those operators run. They are for CPUs and Linux, where numba's code can run on PyTorch's threads.
 """
