@@ -13,9 +13,9 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from numba import carray, int32, types, uint8
+from numba import carray, int32, uint8
 
-from gaslayers.lean.native._threads import own_share, to_pointer
+from gaslayers.lean.native._threads import compile_call, own_share, real_types, to_pointer
 
 _loop: Any = numba.njit(error_model="numpy", cache=True)
 _part: Any = numba.njit(inline="always")
@@ -124,40 +124,43 @@ class Call(ctypes.Structure):
     )
 
 
-_TYPES = {torch.float32: (types.float32, np.float32), torch.float64: (types.float64, np.float64)}
-_owners: list[Any] = []  # of the code at the addresses
+# Each function names its loop: what a closure holds is a part of its key in numba's cache, and a
+# compiled loop would be another one in every process.
 
 
 @functools.cache
 def pool_address(dtype: torch.dtype) -> int:
     """Address of the function that pools ``whole`` to ``small`` and ``codes``."""
-    return _compile(_pool, dtype, whole_first=True)
+    real, array_dtype = real_types(dtype)
+
+    def pool(pointer):
+        call = carray(pointer, 1)[0]
+        shape = (call.N, call.rows, call.columns, call.C)
+        _pool(
+            carray(to_pointer(call.whole), (call.N, call.H, call.W, call.C), array_dtype),
+            carray(to_pointer(call.small), shape, array_dtype),
+            carray(to_pointer(call.codes), shape, np.uint8),
+            real(call.slope),
+            call.slope != 1,
+        )
+
+    return compile_call(pool, Call)
 
 
 @functools.cache
 def unpool_address(dtype: torch.dtype) -> int:
     """Address of the function that spreads the gradient in ``small`` over ``whole``."""
-    return _compile(_unpool, dtype, whole_first=False)
+    real, array_dtype = real_types(dtype)
 
-
-def _compile(loop: Any, dtype: torch.dtype, *, whole_first: bool) -> int:
-    """A C function of a pointer to a `Call`."""
-    record = numba.from_dtype(np.dtype(Call))
-    real, array_dtype = _TYPES[dtype]
-
-    def function(pointer):
+    def unpool(pointer):
         call = carray(pointer, 1)[0]
-        large_shape = (call.N, call.H, call.W, call.C)
         shape = (call.N, call.rows, call.columns, call.C)
-        large = carray(to_pointer(call.whole), large_shape, array_dtype)
-        small = carray(to_pointer(call.small), shape, array_dtype)
-        codes = carray(to_pointer(call.codes), shape, np.uint8)
-        slope, signed = real(call.slope), call.slope != 1
-        if whole_first:
-            loop(large, small, codes, slope, signed)
-        else:
-            loop(small, codes, large, slope, signed)
+        _unpool(
+            carray(to_pointer(call.small), shape, array_dtype),
+            carray(to_pointer(call.codes), shape, np.uint8),
+            carray(to_pointer(call.whole), (call.N, call.H, call.W, call.C), array_dtype),
+            real(call.slope),
+            call.slope != 1,
+        )
 
-    compiled = numba.cfunc(types.void(types.CPointer(record)), cache=True)(function)
-    _owners.append(compiled)
-    return compiled.address
+    return compile_call(unpool, Call)

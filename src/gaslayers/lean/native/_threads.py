@@ -13,6 +13,7 @@ from typing import Any
 
 import llvmlite.binding
 import numba
+import numpy as np
 import torch
 from numba import types
 from numba.extending import intrinsic
@@ -37,6 +38,13 @@ _run_parallel.restype = None
 _run_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
 
 
+_REAL_TYPES = {
+    torch.float32: (types.float32, np.float32),
+    torch.float64: (types.float64, np.float64),
+}
+_owners: list[Any] = []  # of the code at addresses that were handed out
+
+
 @numba.njit
 def own_share(count):  # type: ignore[no-untyped-def]  # compiled
     """The first of ``count`` rounds that are this thread's, and the one after its last.
@@ -55,6 +63,20 @@ def to_pointer(_typing_context, _address):  # type: ignore[no-untyped-def]  # co
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
     return types.voidptr(types.int64), generate
+
+
+def real_types(dtype: torch.dtype) -> tuple[Any, Any]:
+    """A dtype as numba's own type, and as an array's."""
+    return _REAL_TYPES[dtype]
+
+
+def compile_call(function: Any, call: type[ctypes.Structure]) -> int:
+    """The address of a C function of a pointer to such a structure, for `run`."""
+    record = numba.from_dtype(np.dtype(call))
+    compiled = numba.cfunc(types.void(types.CPointer(record)), cache=True)(function)
+    _owners.append(compiled)
+    address: int = compiled.address
+    return address
 
 
 def run(function: int, arguments: ctypes.Structure) -> None:
