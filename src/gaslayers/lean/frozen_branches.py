@@ -40,6 +40,7 @@ class FrozenBranches(torch.autograd.Function):
             for geometry, extra in convolutions:
                 y = F.pad(y, (0, extra, 0, extra)) if extra else y
                 read.append((y.shape, dense_strides(y)))
+                # Of weights and biases by turns, only the latter may be missing.
                 y = F.conv2d(y, next(given), next(given), *geometry)  # type: ignore[arg-type]
             outputs.append(y)
         ctx.branches, ctx.read = branches, read
