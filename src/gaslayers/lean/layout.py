@@ -38,5 +38,5 @@ def dense_strides(x: Tensor) -> tuple[int, ...]:
     formats, and still a convolution reads its own format out of the strides.
     """
     if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
-        return x.stride()  # what the other question would answer, for a tenth of the time
+        return x.stride()  # what the other question would answer, too, but later
     return torch.empty_like(x, device="meta").stride()

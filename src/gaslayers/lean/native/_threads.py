@@ -18,6 +18,9 @@ import torch
 from numba import types
 from numba.extending import intrinsic
 
+# What numba compiles for each dtype has no types of its own.
+# mypy: disable-error-code="no-untyped-def"
+
 # Whatever library it links to is the one that is asked for OpenMP's functions.
 _openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
 
@@ -46,7 +49,7 @@ _owners: list[Any] = []  # of the code at addresses that were handed out
 
 
 @numba.njit
-def own_share(count):  # type: ignore[no-untyped-def]  # compiled
+def own_share(count):
     """The first of ``count`` rounds that are this thread's, and the one after its last.
 
     A change here does not make numba compile a loop anew that it has in its cache.
@@ -56,10 +59,10 @@ def own_share(count):  # type: ignore[no-untyped-def]  # compiled
 
 
 @intrinsic
-def to_pointer(_typing_context, _address):  # type: ignore[no-untyped-def]  # compiled
+def to_pointer(_typing_context, _address):
     """An address as a pointer."""
 
-    def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context, builder, _signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
     return types.voidptr(types.int64), generate
