@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch.utils import collect_env
 
+from gaslayers.lean.native import availability
+
 PACKAGES = {
     "torch": "torch",
     "torchvision": "torchvision",
     "lightning_fabric": "lightning-fabric",
     "timm": "timm",
     "torchgan": "torchgan",
-    "numba": "numba",
     "fvcore": "fvcore",
     "torchinfo": "torchinfo",
     "ptflops": "ptflops",
@@ -42,6 +43,7 @@ def describe_run() -> dict[str, Any]:
         "processor": _processor(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "kernels": availability.are_compiled(),
         "cores": os.cpu_count(),
         "load": system_load(),
         "platform": platform.platform(),
@@ -51,6 +53,7 @@ def describe_run() -> dict[str, Any]:
     named = ", ".join(f"{name} {number}" for name, number in versions.items())
     summary = (
         f"{machine['processor']}, {machine['instructions']}, {machine['cores']} cores, "
+        f"{'with' if machine['kernels'] else 'without'} compiled kernels, "
         f"{machine['platform']}; {named}; commit {commit}."
     )
     return {"machine": machine, "versions": versions, "commit": commit, "summary": summary}

@@ -29,7 +29,6 @@ class Unit(NamedTuple):
 
 TORCH = frozenset({"torch", "typing_extensions"})  # torch brings typing_extensions along
 CORE = TORCH | {"einops"}
-NUMBA = frozenset({"numba", "llvmlite", "numpy"})  # numba brings the others along
 STUDY = CORE | {
     "PIL",
     "filelock",
@@ -51,7 +50,7 @@ ROOF = "gaslayers"
 UNITS = {
     "_checks": Unit(0, "ground", TORCH),
     "_typing": Unit(0, "ground", TORCH),
-    "lean": Unit(2, "blocks", TORCH | NUMBA),
+    "lean": Unit(2, "blocks", TORCH),
     "blocks": Unit(3, "blocks", CORE),
     "functional": Unit(2, "losses", TORCH),
     "losses": Unit(3, "losses", TORCH),

@@ -59,7 +59,7 @@ class CodedPool:
             - Output: (N, C, H / k, W / k), rounded up in ceil mode.
         """
         if self.native:
-            pooled, codes = native_pool.pool(x, self.slope, ceil_mode=self.ceil_mode)
+            pooled, codes = native_pool.pool(x, self.slope, self.layout, ceil_mode=self.ceil_mode)
             return pooled, (codes,)
         if self.slope not in (0.0, IDENTITY):
             x = activate(x, self.slope)
@@ -128,8 +128,7 @@ class CodedPool:
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._unpool(grad, kept).contiguous(memory_format=self.layout)
         if self.native:
-            grad = grad.contiguous(memory_format=self.layout)
-            return native_pool.unpool(grad, kept[0], self.shape, self.slope)
+            return native_pool.unpool(grad, kept[0], self.shape, self.slope, self.layout)
         return self._unpool_in_place(grad, kept)
 
     def _unpool(self, grad: Tensor, kept: tuple[Tensor, ...]) -> Tensor:

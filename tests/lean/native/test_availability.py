@@ -9,24 +9,33 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gaslayers.lean.native import availability
+from gaslayers.lean.native import availability, pool
+from gaslayers.lean.native.kernels import Kernels, kernels
 
-X = torch.zeros(1, 2, 4, 4).contiguous(memory_format=torch.channels_last)
+X = torch.zeros(1, 2, 4, 4)
+
+needs_kernels = pytest.mark.skipif(
+    not availability.are_compiled(),
+    reason="no kernels: they are compiled for Linux where the package is built beside a C compiler",
+)
 
 
 @pytest.fixture
 def _fresh_answer():
-    """Ask anew whether numba is installed, now and afterwards."""
-    availability.is_installed.cache_clear()
+    """Ask anew whether there are kernels, now and afterwards."""
+    caches = (availability.are_compiled, kernels)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    availability.is_installed.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 @pytest.mark.usefixtures("_fresh_answer")
-def test_without_numba_nothing_is_taken(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "numba", None)  # an import of it fails
-    # An earlier test may have loaded what imports it.
-    monkeypatch.delitem(sys.modules, "gaslayers.lean.native._pool_kernels", raising=False)
+def test_without_a_library_nothing_is_taken(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(
+        "gaslayers.lean.native.kernels.library_path", lambda name: tmp_path / f"pool-{name}.so"
+    )
     assert not availability.takes(X)
 
 
@@ -36,14 +45,13 @@ def test_without_numba_nothing_is_taken(monkeypatch) -> None:
     [
         OSError("libtorch_cpu.so: cannot open shared object file"),  # not on Linux
         AttributeError("undefined symbol: GOMP_parallel"),  # another OpenMP
-        RuntimeError("cannot cache function: no locator available"),  # nowhere to write
     ],
 )
-def test_where_kernels_cannot_be_compiled_nothing_is_taken(monkeypatch, error) -> None:
-    def fail(_name: str) -> None:
+def test_where_kernels_cannot_run_nothing_is_taken(monkeypatch, error) -> None:
+    def fail(*_args) -> None:
         raise error
 
-    monkeypatch.setattr(availability.importlib, "import_module", fail)
+    monkeypatch.setattr(Kernels, "__init__", fail)
     assert not availability.takes(X)
 
 
@@ -54,29 +62,27 @@ def _threads_as_before():
     torch.set_num_threads(before)
 
 
+@needs_kernels
 @pytest.mark.usefixtures("_threads_as_before")
 @pytest.mark.parametrize("threads", [1, 2, 7])  # more than there are cores or rows, too
-def test_kernels_run_on_as_many_threads_as_pytorch(monkeypatch, threads) -> None:
-    pytest.importorskip("numba", reason="the kernels are numba's: pip install 'gaslayers[fast]'")
-    from gaslayers.lean.native import _threads, pool
-
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_kernels_run_on_as_many_threads_as_pytorch(monkeypatch, threads, layout) -> None:
     seen = []
-    original = _threads._run_parallel
+    original = kernels()._run_parallel
     monkeypatch.setattr(
-        _threads, "_run_parallel", lambda *args: (seen.append(args[2]), original(*args))
+        kernels(), "_run_parallel", lambda *args: (seen.append(args[2]), original(*args))
     )
-    x = torch.randn(1, 3, 10, 5).contiguous(memory_format=torch.channels_last)
-    expected = pool.pool(x, 0.0, ceil_mode=True)
+    x = torch.randn(1, 3, 10, 5).contiguous(memory_format=layout)
+    expected = pool.pool(x, 0.0, layout, ceil_mode=True)
     torch.set_num_threads(threads)
-    found = pool.pool(x, 0.0, ceil_mode=True)
+    found = pool.pool(x, 0.0, layout, ceil_mode=True)
     assert seen[-1] == threads
     assert all(map(torch.equal, found, expected))
     assert torch.equal(found[0], F.max_pool2d(x.relu(), 2, ceil_mode=True))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the libraries of a process are read in /proc")
+@needs_kernels
 def test_kernels_bring_no_threads_of_their_own() -> None:
-    pytest.importorskip("numba", reason="the kernels are numba's: pip install 'gaslayers[fast]'")
     script = """
 import torch
 from pathlib import Path
@@ -85,12 +91,7 @@ def openmp():
     lines = Path("/proc/self/maps").read_text().splitlines()
     return {line.split()[-1] for line in lines if "omp" in Path(line.split()[-1]).name}
 before = openmp()
-pool.pool(torch.zeros(1, 2, 4, 4).to(memory_format=torch.channels_last), 0.0, ceil_mode=False)
+pool.pool(torch.zeros(1, 2, 4, 4), 0.0, torch.contiguous_format, ceil_mode=False)
 raise SystemExit(openmp() != before)
 """
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
-
-
-def test_importing_the_package_does_not_load_numba() -> None:
-    script = "import sys, gaslayers; raise SystemExit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,11 +14,22 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import DownBlock
 from gaslayers.lean.native import availability, pool
+from gaslayers.lean.native.compiling import MAX_WIDTH, library_path
+from gaslayers.lean.native.kernels import Kernels
 from tests.lean.twins import assert_equal_twins, kept_bytes, module_bytes
 
-pytest.importorskip("numba", reason="the kernels are numba's: pip install 'gaslayers[fast]'")
-
 NAN, INFINITY = float("nan"), float("inf")
+LAST, FIRST = torch.channels_last, torch.contiguous_format
+LAYOUTS = (LAST, FIRST)
+HERE = torch.backends.cpu.get_cpu_capability()
+_NAMES = ["DEFAULT", "AVX2", "AVX512"]
+# The libraries that this processor can run.
+CAPABILITIES = _NAMES[: _NAMES.index(HERE) + 1] if HERE in _NAMES else [HERE]
+
+pytestmark = pytest.mark.skipif(
+    not availability.are_compiled(),
+    reason="no kernels: they are compiled for Linux where the package is built beside a C compiler",
+)
 
 
 def plainly(x: Tensor, slope: float, ceil_mode: bool) -> Tensor:
@@ -27,45 +40,49 @@ def plainly(x: Tensor, slope: float, ceil_mode: bool) -> Tensor:
 
 
 @given(
-    shape=st.tuples(st.integers(0, 3), st.integers(2, 40), st.integers(2, 9), st.integers(2, 9)),
+    shape=st.tuples(st.integers(0, 3), st.integers(1, 70), st.integers(2, 9), st.integers(2, 9)),
     values=st.integers(1, 5),  # few, so that most windows have several largest ones
     special=st.sampled_from([None, NAN, INFINITY, -INFINITY]),
     slope=st.sampled_from([0.0, 0.2, 1.0]),
     ceil_mode=st.booleans(),
+    layout=st.sampled_from(LAYOUTS),
     dtype=st.sampled_from([torch.float32, torch.float64]),
+    capability=st.sampled_from(CAPABILITIES),
     seed=st.integers(0, 1000),
 )
-@example(
-    shape=(2, 33, 5, 7),
-    values=4,
-    special=NAN,
-    slope=0.2,
-    ceil_mode=True,
-    dtype=torch.float32,
-    seed=0,
-)
+@example((2, 33, 5, 7), 4, NAN, 0.2, True, LAST, torch.float32, HERE, 0)
+@example((2, 33, 5, 7), 4, -INFINITY, 0.2, True, FIRST, torch.float32, HERE, 0)
+@example((1, 3, 7, MAX_WIDTH), 4, None, 0.0, False, FIRST, torch.float64, HERE, 0)
+@example((1, 3, 7, MAX_WIDTH - 1), 4, NAN, 0.0, True, FIRST, torch.float32, HERE, 0)
+@example((2, 1, 6, 8), 4, None, 0.0, True, LAST, torch.float32, HERE, 0)
 def test_map_and_gradient_are_those_of_pytorch(
-    shape, values, special, slope, ceil_mode, dtype, seed
+    shape, values, special, slope, ceil_mode, layout, dtype, capability, seed
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randint(-2, values - 2, shape, generator=generator).to(dtype)
     if special is not None:
         x[torch.rand(shape, generator=generator) < 0.3] = special
-    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    x = x.contiguous(memory_format=layout).requires_grad_()
     expected = plainly(x, slope, ceil_mode)
     grad = torch.randn(expected.shape, generator=generator, dtype=dtype)
     grad[torch.rand(expected.shape, generator=generator) < 0.1] = INFINITY
-    grad = grad.contiguous(memory_format=torch.channels_last)
-    pooled, codes = pool.pool(x.detach(), slope, ceil_mode=ceil_mode)
+    with mock.patch.object(pool, "kernels", return_value=Kernels(library_path(capability))):
+        pooled, codes = pool.pool(x.detach(), slope, layout, ceil_mode=ceil_mode)
+        found = pool.unpool(grad, codes, x.shape, slope, layout)
     torch.testing.assert_close(pooled, expected.detach(), rtol=0, atol=0, equal_nan=True)
-    assert pooled.is_contiguous(memory_format=torch.channels_last)
+    assert pooled.is_contiguous(memory_format=layout)
     (expected_grad,) = torch.autograd.grad(expected, x, grad)
-    found = pool.unpool(grad, codes, x.shape, slope)
     torch.testing.assert_close(found, expected_grad, rtol=0, atol=0, equal_nan=True)
-    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert found.is_contiguous(memory_format=layout)
 
 
-def _stage(activation_layer=nn.ReLU, *, ceil_mode: bool = False, **options) -> DownBlock:
+def _stage(
+    activation_layer=nn.ReLU,
+    *,
+    ceil_mode: bool = False,
+    layout: torch.memory_format = LAST,
+    **options,
+) -> DownBlock:
     stage = DownBlock(
         3,
         8,
@@ -73,11 +90,13 @@ def _stage(activation_layer=nn.ReLU, *, ceil_mode: bool = False, **options) -> D
         pool_layer=lambda k: nn.MaxPool2d(k, ceil_mode=ceil_mode),
         **options,
     )
-    return stage.to(memory_format=torch.channels_last)
+    return stage.to(memory_format=layout)
 
 
-def _image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
+def _image(
+    *shape: int, dtype: torch.dtype = torch.float32, layout: torch.memory_format = LAST
+) -> Tensor:
+    return torch.randn(shape, dtype=dtype).contiguous(memory_format=layout)
 
 
 @pytest.fixture
@@ -97,11 +116,14 @@ def calls(monkeypatch) -> list[str]:
 @pytest.mark.parametrize("activation_layer", [nn.ReLU, lambda: nn.LeakyReLU(0.2), None])
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("memory_efficient", [True, "recompute"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_stage_by_kernels_equals_its_plain_twin(
-    calls, activation_layer, ceil_mode, memory_efficient
+    calls, activation_layer, ceil_mode, memory_efficient, layout
 ) -> None:
-    stage = _stage(activation_layer, ceil_mode=ceil_mode, memory_efficient=memory_efficient)
-    x = _image(4, 3, 9, 11)
+    stage = _stage(
+        activation_layer, ceil_mode=ceil_mode, layout=layout, memory_efficient=memory_efficient
+    )
+    x = _image(4, 3, 9, 11, layout=layout)
     kept = module_bytes(stage, x)
     with availability.switched_off():
         assert module_bytes(stage, x) == kept
@@ -136,29 +158,43 @@ def test_codes_that_come_back_in_another_memory_format() -> None:
     assert torch.equal(torch.autograd.grad(y.sum(), x)[0], expected)
 
 
-def test_what_the_kernels_do_not_take() -> None:
-    x = torch.zeros(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    last = torch.channels_last
-    assert pool.suits(x, 2, last)
-    assert not pool.suits(x, 3, last)
-    assert not pool.suits(x.contiguous(), 2, torch.contiguous_format)
-    assert not pool.suits(x.bfloat16(), 2, last)
-    assert not pool.suits(x.to("meta"), 2, last)
-    assert not pool.suits(x.as_subclass(type("Tagged", (Tensor,), {})), 2, last)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_the_kernels_do_not_take(layout) -> None:
+    x = torch.zeros(1, 3, 4, 4).contiguous(memory_format=layout)
+    assert pool.suits(x, 2, layout)
+    assert not pool.suits(x, 3, layout)
+    assert not pool.suits(x[:, :, :, ::2], 2, layout)
+    assert not pool.suits(x.bfloat16(), 2, layout)
+    assert not pool.suits(x.to("meta"), 2, layout)
+    assert not pool.suits(x.as_subclass(type("Tagged", (Tensor,), {})), 2, layout)
+    assert not pool.suits(torch.zeros(1, 1, 2, MAX_WIDTH + 1), 2, FIRST)
     with availability.switched_off():
-        assert not pool.suits(x, 2, last)
-    assert pool.suits(x, 2, last)
+        assert not pool.suits(x, 2, layout)
+    assert pool.suits(x, 2, layout)
 
 
-def test_fake_tensors_have_the_shapes_and_bytes_of_real_ones() -> None:
-    x = _image(2, 3, 5, 7)
+def test_a_map_smaller_than_a_window_is_refused_as_by_pytorch() -> None:
+    stage = DownBlock(3, 3, block=lambda _c, _n: nn.Identity(), norm_layer=None)
+    with pytest.raises(RuntimeError, match="Output size is too small"):
+        stage(torch.zeros(1, 3, 4, 1))
+
+
+def test_maps_that_are_neither_contiguous_nor_in_channels_last() -> None:
+    stage = DownBlock(3, 3, block=lambda _c, _n: nn.Identity(), norm_layer=None)
+    x = torch.randn(2, 3, 8, 6).transpose(2, 3)
+    assert torch.equal(stage(x), plainly(x, 0.0, ceil_mode=False))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_fake_tensors_have_the_shapes_and_bytes_of_real_ones(layout) -> None:
+    x = _image(2, 3, 5, 7, layout=layout)
     with FakeTensorMode() as fakes:
         fake = fakes.from_tensor(x)
-        assert pool.suits(fake, 2, torch.channels_last)
-        fake_pooled, fake_codes = pool.pool(fake, 0.0, ceil_mode=True)
-        fake_grad = pool.unpool(fake_pooled, fake_codes, fake.shape, 0.0)
-    pooled, codes = pool.pool(x, 0.0, ceil_mode=True)
-    grad = pool.unpool(pooled, codes, x.shape, 0.0)
+        assert pool.suits(fake, 2, layout)
+        fake_pooled, fake_codes = pool.pool(fake, 0.0, layout, ceil_mode=True)
+        fake_grad = pool.unpool(fake_pooled, fake_codes, fake.shape, 0.0, layout)
+    pooled, codes = pool.pool(x, 0.0, layout, ceil_mode=True)
+    grad = pool.unpool(pooled, codes, x.shape, 0.0, layout)
     for made, real in ((fake_pooled, pooled), (fake_codes, codes), (fake_grad, grad)):
         assert (made.shape, made.stride(), made.dtype) == (real.shape, real.stride(), real.dtype)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,12 +10,14 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from gaslayers.lean.native.kernels import kernels
+
 _off = False
 
 
 @contextmanager
 def switched_off() -> Iterator[None]:
-    """Run PyTorch's operators within, as if numba were not installed; not for several threads."""
+    """Run PyTorch's operators within, as if there were no kernels; not for several threads."""
     global _off
     before, _off = _off, True
     try:
@@ -26,13 +27,14 @@ def switched_off() -> Iterator[None]:
 
 
 @functools.cache
-def is_installed() -> bool:
-    """Whether numba is there and can compile for the threads of PyTorch."""
+def are_compiled() -> bool:
+    """Whether the kernels were compiled when the package was built, and load here.
+
+    They run on CPUs under Linux, and give what PyTorch's operators give, in less time.
+    """
     try:
-        importlib.import_module("gaslayers.lean.native._pool_kernels")
-    # In turn: no numba, or one that refuses this version of numpy; a system other than Linux;
-    # another OpenMP; no folder to keep compiled code in.
-    except (ImportError, OSError, AttributeError, RuntimeError):
+        kernels()
+    except (OSError, AttributeError):
         return False
     return True
 
@@ -45,5 +47,5 @@ def takes(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and type(x) in (Tensor, FakeTensor)
         and not torch.compiler.is_compiling()
-        and is_installed()
+        and are_compiled()
     )
