@@ -11,19 +11,14 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 SOURCES = ("pool.c", "pool_loops.h")
 
-MAX_WIDTH = 2048
-"""Widest contiguous map that is pooled: a thread has some rows of it on its stack."""
-
 # Vectors, but no arithmetic other than that of PyTorch's operators: neither fused nor reordered.
-_FLAGS = (
-    *("-std=c99", "-O3", "-fPIC", "-shared", "-fno-trapping-math", "-ffp-contract=off"),
-    f"-DMAX_WIDTH={MAX_WIDTH}",
-)
+_FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-fno-trapping-math", "-ffp-contract=off")
 _X86_LEVELS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3"}
 
 
@@ -49,15 +44,14 @@ def compile_libraries() -> list[Path]:
     targets: dict[str, tuple[str, ...]] = {"DEFAULT": ()}
     if sysconfig.get_platform() == "linux-x86_64":
         targets |= {name: (f"-march={level}",) for name, level in _X86_LEVELS.items()}
-    made = []
-    for capability, flags in targets.items():
-        made.append(library_path(capability))
-        if not made[-1].exists():
-            _compile(made[-1], flags)
+    made = {library_path(capability): flags for capability, flags in targets.items()}
+    missing = {library: flags for library, flags in made.items() if not library.exists()}
+    with ThreadPoolExecutor() as threads:  # each of which waits for a compiler
+        list(threads.map(_compile, missing.keys(), missing.values()))
     for library in FOLDER.glob("*.so"):
         if library not in made:
             library.unlink()
-    return made
+    return list(made)
 
 
 def _compile(library: Path, flags: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
    The same as PyTorch's operators, to the bit. A map is (N, H, W, C): PyTorch's channels_last, or
    its contiguous format as N * C maps of one channel. Windows do not overlap; in ceil mode a last
-   one may reach over the edge. MAX_WIDTH, of a map of one channel, is given when compiling. */
+   one may reach over the edge. */
 
 #include <math.h>
 #include <stdint.h>
@@ -54,6 +54,24 @@ INLINE struct share share_of(int64_t rounds)
 INLINE int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+enum {
+    MANY = 64,   /* channels, along which loops over them alone are fast */
+    LINE = 1024, /* values brought together on a thread's stack */
+};
+
+/* Of how many bands, and columns of each, the windows are brought together. */
+struct batch {
+    int64_t bands, columns;
+};
+
+INLINE struct batch batch_of(int64_t columns, int64_t channels)
+{
+    int64_t windows = LINE / channels;
+    struct batch batch = {1, smaller(columns, windows)};
+    batch.bands = windows / batch.columns;
+    return batch;
 }
 
 #define REAL float

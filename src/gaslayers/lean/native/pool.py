@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.native import availability
-from gaslayers.lean.native.compiling import MAX_WIDTH
 from gaslayers.lean.native.kernels import kernels
 
 WINDOW = 2
@@ -22,8 +21,7 @@ def suits(x: Tensor, kernel_size: int, layout: torch.memory_format) -> bool:
     height, width = x.shape[2:]
     return (
         kernel_size == WINDOW
-        and height >= WINDOW
-        and WINDOW <= width <= MAX_WIDTH
+        and min(height, width) >= WINDOW
         and x.is_contiguous(memory_format=layout)
         and availability.takes(x)
     )
@@ -62,4 +60,7 @@ def unpool(
         # Hooks on saved tensors need not give them back in their memory format.
         grad, codes = (y.contiguous(memory_format=layout) for y in (grad, codes))
         kernels().run("unpool", spread, grad, codes, slope)
+        # What no window covers.
+        spread[:, :, WINDOW * grad.shape[2] :] = 0
+        spread[..., WINDOW * grad.shape[3] :] = 0
     return spread

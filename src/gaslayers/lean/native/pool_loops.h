@@ -50,7 +50,7 @@ INLINE REAL NAME(unpooled)(
     return (code & (SIGN - 1)) == place ? passed : 0;
 }
 
-/* Several channels: the innermost loops run along these. */
+/* Many channels: the innermost loops run along these. */
 
 INLINE void NAME(pool_channels)(const struct call *call, enum activation activation)
 {
@@ -83,87 +83,150 @@ INLINE void NAME(unpool_channels)(const struct call *call, enum activation activ
     int64_t channels = call->channels, height = call->height, width = call->width;
     int64_t rows = call->rows, columns = call->columns;
     REAL slope = (REAL)call->slope;
-    struct share lines = share_of(call->count * height);
-    for (int64_t line = lines.first; line < lines.end; line++) {
-        int64_t y = line % height, row = y / 2;
-        for (int64_t x = 0; x < width; x++) {
-            REAL *restrict to = (REAL *)call->whole + (line * width + x) * channels;
-            if (row >= rows || x / 2 >= columns) { /* in no window */
-                memset(to, 0, (size_t)channels * sizeof(REAL));
-                continue;
+    struct share bands = share_of(call->count * rows);
+    for (int64_t band = bands.first; band < bands.end; band++)
+        for (int64_t column = 0; column < columns; column++) {
+            const REAL *restrict grads =
+                (const REAL *)call->small + (band * columns + column) * channels;
+            const uint8_t *restrict codes = call->codes + (band * columns + column) * channels;
+            for (int32_t place = 0; place < 4; place++) {
+                int64_t y = 2 * (band % rows) + place / 2, x = 2 * column + place % 2;
+                if (y >= height || x >= width)
+                    continue;
+                REAL *restrict to = (REAL *)call->whole +
+                    ((band / rows * height + y) * width + x) * channels;
+                for (int64_t i = 0; i < channels; i++)
+                    to[i] = NAME(unpooled)(grads[i], codes[i], place, slope, activation);
             }
-            int32_t place = (int32_t)(2 * (y % 2) + x % 2);
-            int64_t from = ((line / height * rows + row) * columns + x / 2) * channels;
-            const REAL *restrict grads = (const REAL *)call->small + from;
-            const uint8_t *restrict codes = call->codes + from;
-            for (int64_t i = 0; i < channels; i++)
-                to[i] = NAME(unpooled)(grads[i], codes[i], place, slope, activation);
         }
-    }
 }
 
-/* One channel: the innermost loops run along rows, of which short ones are joined. Windows over an
-   edge are filled up there, with what is never the largest. */
+/* Few channels: the values of many windows are brought together in lines, one a place, and the
+   innermost loops run along these. */
 
-INLINE void NAME(pool_rows)(const struct call *call, enum activation activation)
+/* Pixels of a row, in turns to two lines, and the way back. */
+INLINE void NAME(split_as)(
+    const REAL *row, REAL *restrict left, REAL *restrict right, int64_t pairs, int64_t channels)
 {
-    int64_t height = call->height, width = call->width;
-    int64_t rows = call->rows, columns = call->columns;
-    int64_t used = smaller(width, 2 * columns);
-    REAL slope = (REAL)call->slope, upper[MAX_WIDTH], lower[MAX_WIDTH];
-    struct share bands = share_of(call->count * rows);
-    for (int64_t first = bands.first, joined; first < bands.end; first += joined) {
-        joined = smaller(bands.end - first, MAX_WIDTH / (2 * columns));
-        for (int64_t i = 0; i < joined; i++) {
-            int64_t y = 2 * ((first + i) % rows);
-            const REAL *row = (const REAL *)call->whole + ((first + i) / rows * height + y) * width;
-            REAL *pair[] = {upper + 2 * columns * i, lower + 2 * columns * i};
-            for (int64_t below = 0; below < 2; below++) {
-                int64_t there = y + below < height ? used : 0;
-                memcpy(pair[below], row + below * width, (size_t)there * sizeof(REAL));
-                for (int64_t x = there; x < 2 * columns; x++)
-                    pair[below][x] = -INFINITY;
-            }
+    for (int64_t i = 0; i < pairs; i++)
+        for (int64_t c = 0; c < channels; c++) {
+            left[i * channels + c] = row[2 * i * channels + c];
+            right[i * channels + c] = row[(2 * i + 1) * channels + c];
         }
-        REAL *restrict pooled = (REAL *)call->small + first * columns;
-        uint8_t *restrict codes = call->codes + first * columns;
-        for (int64_t i = 0; i < joined * columns; i++)
-            NAME(pool_window)(upper[2 * i], upper[2 * i + 1], lower[2 * i], lower[2 * i + 1], 1, 2,
-                              slope, activation, pooled, codes, i);
-    }
 }
 
-INLINE void NAME(unpool_rows)(const struct call *call, enum activation activation)
+INLINE void NAME(join_as)(
+    const REAL *left, const REAL *right, REAL *restrict row, int64_t pairs, int64_t channels)
 {
-    int64_t height = call->height, width = call->width;
-    int64_t rows = call->rows, columns = call->columns;
-    int64_t used = smaller(width, 2 * columns);
-    REAL slope = (REAL)call->slope, upper[MAX_WIDTH], lower[MAX_WIDTH];
-    struct share bands = share_of(call->count * rows);
-    for (int64_t first = bands.first, joined; first < bands.end; first += joined) {
-        joined = smaller(bands.end - first, MAX_WIDTH / (2 * columns));
-        const REAL *restrict grads = (const REAL *)call->small + first * columns;
-        const uint8_t *restrict codes = call->codes + first * columns;
-        for (int64_t i = 0; i < joined * columns; i++) {
-            upper[2 * i] = NAME(unpooled)(grads[i], codes[i], 0, slope, activation);
-            upper[2 * i + 1] = NAME(unpooled)(grads[i], codes[i], 1, slope, activation);
+    for (int64_t i = 0; i < pairs; i++)
+        for (int64_t c = 0; c < channels; c++) {
+            row[2 * i * channels + c] = left[i * channels + c];
+            row[(2 * i + 1) * channels + c] = right[i * channels + c];
         }
-        for (int64_t i = 0; i < joined * columns; i++) {
-            lower[2 * i] = NAME(unpooled)(grads[i], codes[i], 2, slope, activation);
-            lower[2 * i + 1] = NAME(unpooled)(grads[i], codes[i], 3, slope, activation);
-        }
-        for (int64_t i = 0; i < joined; i++) {
-            int64_t y = 2 * ((first + i) % rows);
-            REAL *row = (REAL *)call->whole + ((first + i) / rows * height + y) * width;
-            const REAL *pair[] = {upper + 2 * columns * i, lower + 2 * columns * i};
-            for (int64_t below = 0; below < smaller(2, height - y); below++) {
-                memcpy(row + below * width, pair[below], (size_t)used * sizeof(REAL));
-                memset(row + below * width + used, 0, (size_t)(width - used) * sizeof(REAL));
-            }
-            if (y + 3 == height && 2 * rows < height) /* a last row in no window */
-                memset(row + 2 * width, 0, (size_t)width * sizeof(REAL));
-        }
+}
+
+/* With the channels known when compiling, a pixel is copied by few instructions. */
+#define COPY(copy, a, b, c) \
+    switch (channels) { \
+    case 1: NAME(copy)(a, b, c, pairs, 1); break; \
+    case 8: NAME(copy)(a, b, c, pairs, 8); break; \
+    case 16: NAME(copy)(a, b, c, pairs, 16); break; \
+    case 32: NAME(copy)(a, b, c, pairs, 32); break; \
+    default: NAME(copy)(a, b, c, pairs, channels); \
     }
+
+static void NAME(split)(
+    const REAL *row, REAL *left, REAL *right, int64_t pairs, int64_t channels)
+{
+    COPY(split_as, row, left, right)
+}
+
+static void NAME(join)(
+    const REAL *left, const REAL *right, REAL *row, int64_t pairs, int64_t channels)
+{
+    COPY(join_as, left, right, row)
+}
+
+/* Windows over an edge are filled up there, with what is never the largest. */
+INLINE void NAME(fill)(REAL *line, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        line[i] = -INFINITY;
+}
+
+INLINE void NAME(pool_lines)(const struct call *call, enum activation activation)
+{
+    int64_t channels = call->channels, height = call->height, width = call->width;
+    int64_t rows = call->rows, columns = call->columns;
+    REAL slope = (REAL)call->slope, lines[4][LINE];
+    struct share bands = share_of(call->count * rows);
+    struct batch batch = batch_of(columns, channels);
+    for (int64_t band = bands.first; band < bands.end; band += batch.bands)
+        for (int64_t column = 0; column < columns; column += batch.columns) {
+            int64_t joined = smaller(batch.bands, bands.end - band);
+            int64_t windows = smaller(batch.columns, columns - column);
+            int64_t pairs = smaller(windows, width / 2 - column);
+            for (int64_t i = 0; i < joined; i++) {
+                int64_t y = 2 * ((band + i) % rows), at = i * windows * channels;
+                const REAL *row = (const REAL *)call->whole +
+                    (((band + i) / rows * height + y) * width + 2 * column) * channels;
+                for (int64_t below = 0; below < 2; below++, row += width * channels) {
+                    REAL *left = lines[2 * below] + at, *right = lines[2 * below + 1] + at;
+                    if (y + below >= height) {
+                        NAME(fill)(left, windows * channels);
+                        NAME(fill)(right, windows * channels);
+                        continue;
+                    }
+                    NAME(split)(row, left, right, pairs, channels);
+                    if (pairs < windows) {
+                        memcpy(left + pairs * channels, row + 2 * pairs * channels,
+                               (size_t)channels * sizeof(REAL));
+                        NAME(fill)(right + pairs * channels, channels);
+                    }
+                }
+            }
+            REAL *restrict pooled = (REAL *)call->small + (band * columns + column) * channels;
+            uint8_t *restrict codes = call->codes + (band * columns + column) * channels;
+            for (int64_t i = 0; i < joined * windows * channels; i++)
+                NAME(pool_window)(lines[0][i], lines[1][i], lines[2][i], lines[3][i], 1, 2, slope,
+                                  activation, pooled, codes, i);
+        }
+}
+
+INLINE void NAME(unpool_lines)(const struct call *call, enum activation activation)
+{
+    int64_t channels = call->channels, height = call->height, width = call->width;
+    int64_t rows = call->rows, columns = call->columns;
+    REAL slope = (REAL)call->slope, lines[4][LINE];
+    struct share bands = share_of(call->count * rows);
+    struct batch batch = batch_of(columns, channels);
+    for (int64_t band = bands.first; band < bands.end; band += batch.bands)
+        for (int64_t column = 0; column < columns; column += batch.columns) {
+            int64_t joined = smaller(batch.bands, bands.end - band);
+            int64_t windows = smaller(batch.columns, columns - column);
+            int64_t pairs = smaller(windows, width / 2 - column);
+            const REAL *restrict grads =
+                (const REAL *)call->small + (band * columns + column) * channels;
+            const uint8_t *restrict codes = call->codes + (band * columns + column) * channels;
+            for (int32_t place = 0; place < 4; place++) {
+                REAL *restrict line = lines[place];
+                for (int64_t i = 0; i < joined * windows * channels; i++)
+                    line[i] = NAME(unpooled)(grads[i], codes[i], place, slope, activation);
+            }
+            for (int64_t i = 0; i < joined; i++) {
+                int64_t y = 2 * ((band + i) % rows), at = i * windows * channels;
+                REAL *row = (REAL *)call->whole +
+                    (((band + i) / rows * height + y) * width + 2 * column) * channels;
+                for (int64_t below = 0; below < smaller(2, height - y); below++) {
+                    const REAL *left = lines[2 * below] + at, *right = lines[2 * below + 1] + at;
+                    NAME(join)(left, right, row, pairs, channels);
+                    if (pairs < windows)
+                        memcpy(row + 2 * pairs * channels, left + pairs * channels,
+                               (size_t)channels * sizeof(REAL));
+                    row += width * channels;
+                }
+            }
+        }
 }
 
 #define RUN(name, call) \
@@ -176,19 +239,20 @@ INLINE void NAME(unpool_rows)(const struct call *call, enum activation activatio
 /* `whole` -> `small` and `codes` */
 void NAME(pool)(const struct call *call)
 {
-    if (call->channels == 1)
-        RUN(pool_rows, call)
+    if (call->channels < MANY)
+        RUN(pool_lines, call)
     else
         RUN(pool_channels, call)
 }
 
-/* `small`, a gradient, and `codes` -> `whole`, the gradient before */
+/* `small`, a gradient, and `codes` -> `whole`, the gradient before, where a window covers it */
 void NAME(unpool)(const struct call *call)
 {
-    if (call->channels == 1)
-        RUN(unpool_rows, call)
+    if (call->channels < MANY)
+        RUN(unpool_lines, call)
     else
         RUN(unpool_channels, call)
 }
 
 #undef RUN
+#undef COPY
