@@ -1,8 +1,11 @@
-"""Read dense layers and transitions as what lean paths can run, or say which part they cannot."""
+"""Read dense layers and transitions as what lean paths can run, or say which part they cannot.
+
+They are read before every forward pass. Here and there a loop or a look-up is therefore spelled out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor, nn
@@ -84,7 +87,7 @@ def read_layer(
 def read_or_reason(
     read: Callable[..., _Read],
     *arguments: Any,
-    replaced: Iterable[nn.Module],
+    replaced: Sequence[nn.Module],
     memory_efficient: MemoryEfficient,
 ) -> _Read | str:
     """What `read_plan` or `read_layer` makes of its arguments, or the reason for the plain path.
@@ -95,7 +98,6 @@ def read_or_reason(
         replaced: The inner modules that the lean path does not call.
         memory_efficient: The block's own setting.
     """
-    replaced = list(replaced)
     reason = (
         reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
         or reason_not_to_replace()
@@ -104,7 +106,8 @@ def read_or_reason(
         return reason
     try:
         for module in replaced:
-            _require("forward" not in vars(module), module, "has been given another forward")
+            if "forward" in module.__dict__:
+                raise NotLeanError(f"{type(module).__name__} has been given another forward")
         return read(*arguments, recompute=memory_efficient == "recompute")
     except NotLeanError as error:
         return str(error)
@@ -125,21 +128,25 @@ class _Unit(NamedTuple):
     activation_first: bool = False
 
 
-def _units(module: nn.Module) -> Iterator[_Unit]:
+def _units(module: Any) -> list[_Unit]:
     """The convolutions of a layer or of one of its branches, in order."""
-    if type(module) in (nn.Sequential, DepthwiseConvNormAct):
-        for child in module.children():
-            yield from _units(child)
-    elif type(module) is DenseBottleneck:
-        yield _Unit(module.reduce, 0, module.norm, module.activation)
-        yield _Unit(module.conv)
-    elif type(module) is ConvNormAct:
-        activation_first = module.order == "act_norm"
-        yield _Unit(
-            module.conv, module.extra_padding, module.norm, module.activation, activation_first
-        )
-    else:
-        yield _Unit(module)
+    kind = type(module)
+    if kind in (nn.Sequential, DepthwiseConvNormAct):
+        return [unit for child in module._modules.values() for unit in _units(child)]
+    if kind is DenseBottleneck:
+        return [_Unit(module.reduce, 0, module.norm, module.activation), _Unit(module.conv)]
+    if kind is ConvNormAct:
+        parts, activation_first = module._modules, module.order == "act_norm"
+        return [
+            _Unit(
+                parts["conv"],
+                module.extra_padding,
+                parts["norm"],
+                parts["activation"],
+                activation_first,
+            )
+        ]
+    return [_Unit(module)]
 
 
 class _Reader:
@@ -194,22 +201,26 @@ class _Reader:
     def _convolution(self, unit: _Unit, channels: int) -> Convolution:
         convolution: Any = unit.convolution
         _require(type(convolution) is nn.Conv2d, convolution, "is no plain Conv2d")
-        reads = convolution.weight.shape[1] * convolution.groups
-        _require(reads == channels, convolution, f"reads {reads} channels where {channels} come")
-        zeros = convolution.padding_mode == "zeros" and not isinstance(convolution.padding, str)
-        _require(zeros, convolution, "pads with more than zeros or by name")
-        keeps_size = convolution.stride == (1, 1) and all(
-            2 * padding + unit.extra_padding == dilation * (size - 1)
-            for padding, dilation, size in zip(
-                convolution.padding, convolution.dilation, convolution.kernel_size, strict=True
+        weight, dilation, padding = convolution.weight, convolution.dilation, convolution.padding
+        _, group_channels, height, width = weight.shape
+        reads = group_channels * convolution.groups
+        if reads != channels:
+            raise NotLeanError(
+                f"{type(convolution).__name__} reads {reads} channels where {channels} come"
             )
+        zeros = convolution.padding_mode == "zeros" and not isinstance(padding, str)
+        _require(zeros, convolution, "pads with more than zeros or by name")
+        keeps_size = (
+            convolution.stride == (1, 1)
+            and 2 * padding[0] + unit.extra_padding == dilation[0] * (height - 1)
+            and 2 * padding[1] + unit.extra_padding == dilation[1] * (width - 1)
         )
         _require(keeps_size, convolution, "changes height or width")
         return Convolution(
-            self._add(convolution.weight),
+            self._add(weight),
             self._slot(convolution.bias),
-            convolution.padding,
-            convolution.dilation,
+            padding,
+            dilation,
             convolution.groups,
             unit.extra_padding,
         )
@@ -232,7 +243,8 @@ class _Reader:
             return None
         if not is_batch_norm(norm):
             return self._scaling(norm, channels)
-        _require(norm.num_features == channels, norm, f"does not read the {channels} channels")
+        if norm.num_features != channels:
+            raise NotLeanError(f"{type(norm).__name__} does not read the {channels} channels")
         reads_batch = norm.training or norm.running_mean is None or norm.running_var is None
         # Later batches may move the running statistics before this one's backward pass.
         return BatchNorm(

@@ -21,7 +21,7 @@ from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks._dense_plan import read_or_reason, read_plan
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.lean.dense import Plan, run_dense
-from gaslayers.lean.execution import Execution, plain
+from gaslayers.lean.execution import Execution, modules_within, plain
 from gaslayers.lean.precision import suits
 
 
@@ -141,7 +141,7 @@ class DenseBlock(Block):
             read_plan,
             self.layers,
             self.in_channels,
-            replaced=self.layers.modules(),
+            replaced=modules_within(self.layers),
             memory_efficient=self.memory_efficient,
         )
 

@@ -21,7 +21,7 @@ from gaslayers.blocks._dense_plan import read_layer, read_or_reason
 from gaslayers.blocks.conv_norm_act import make_activation, make_norm
 from gaslayers.lean.activation_pool import activate_and_pool, reason_to_keep_maps
 from gaslayers.lean.dense_layer import Layer
-from gaslayers.lean.execution import Execution, plain
+from gaslayers.lean.execution import Execution, modules_within, plain
 from gaslayers.lean.precision import suits
 from gaslayers.lean.transition import run_pre_activation
 
@@ -122,7 +122,7 @@ class TransitionBlock(Block):
             read_layer,
             *front,
             self.in_channels,
-            replaced=[*nn.ModuleList(front).modules(), self.pool],
+            replaced=modules_within(*front, self.pool),
             memory_efficient=self.memory_efficient,
         )
 

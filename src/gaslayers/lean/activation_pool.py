@@ -94,12 +94,18 @@ class ActivationAvgPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / k, W / k) -> (N, C, H, W)."""
-        kernel_size, ceil_mode = ctx.pooling
-        # The operator reads the shape of its input alone; a broadcast scalar takes no memory.
-        like = grad.new_empty(()).expand(ctx.shape)
-        grad = torch.ops.aten.avg_pool2d_backward(
-            grad, like, [kernel_size] * 2, [kernel_size] * 2, [0, 0], ceil_mode, True, None
-        )
+        window = [ctx.pooling[0]] * 2
+        arguments = (window, window, [0, 0], ctx.pooling[1], True, None)
+        # Of the pooling's input the operator reads the shape and the memory format alone.
+        if is_batch(grad) or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            like = grad.new_empty(()).expand(ctx.shape)  # a broadcast scalar takes no memory
+            grad = torch.ops.aten.avg_pool2d_backward(grad, like, *arguments)
+        else:
+            made = torch.empty(
+                ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=ctx.layout
+            )
+            torch.ops.aten.avg_pool2d_backward.grad_input(grad, made, *arguments, grad_input=made)
+            grad = made
         if ctx.slope != IDENTITY:
             (signs,) = ctx.saved_tensors
             grad = activation_backward(grad, unpack_bits(signs, ctx.shape[0]), ctx.slope)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.dense_layer import Layer
-from gaslayers.lean.dense_norm import measure
+from gaslayers.lean.dense_norm import measure, track
 from gaslayers.lean.dense_slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import cast, convolution_dtype, without_autocast
@@ -68,13 +68,14 @@ class DenseFeatures(torch.autograd.Function):
         write(x)
         for layer in plan.layers:
             so_far = torch.cat(moments, dim=1) if moments else None
-            if layer.front.batch_norm is not None and so_far is not None:
-                layer.front.batch_norm.track(so_far)
             activated = layer.front.forward(features[:, :written], slots, so_far)
             for branch in layer.branches:
                 new, own = branch.forward(activated, slots)
                 kept += own
                 write(new)
+        if so_far is not None:
+            fronts = [layer.front.batch_norm for layer in plan.layers]
+            track([norm for norm in fronts if norm is not None], so_far)
         ctx.plan, ctx.dtype, ctx.layout, ctx.tensor_count = plan, dtype, layout, len(tensors)
         ctx.save_for_backward(features, so_far, *tensors, *kept)
         return features

@@ -7,6 +7,7 @@ channel share them, and they are measured once, when the channel is written.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -64,15 +65,6 @@ class BatchNorm:
     def parameters(self) -> tuple[Slot, ...]:
         """The slots whose gradients can be asked for."""
         return (self.weight, self.bias)
-
-    def track(self, moments: Tensor) -> None:
-        """Move the running statistics as the module does, once a forward pass."""
-        call = begin_call(self.module)
-        if call.training and call.running_mean is not None and call.running_var is not None:
-            mean, _, variance = moments
-            # Each in the order of operations of PyTorch's kernel.
-            call.running_mean.mul_(1 - call.momentum).add_(mean * call.momentum)
-            call.running_var.mul_(1 - call.momentum).add_(variance, alpha=call.momentum)
 
     def run(self, x: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
         """The module's own call: the normalised batch, and what `forward` takes as its moments."""
@@ -135,6 +127,30 @@ class BatchNorm:
         slots.put(self.weight, grad_weight)
         slots.put(self.bias, grad_bias)
         return grad_x
+
+
+def track(norms: Iterable[BatchNorm], moments: Tensor) -> None:
+    """Move the running statistics as the modules do, once a forward pass.
+
+    Args:
+        norms: Each reads the first of the channels, as many as it has.
+        moments: Of all channels, as from `measure`.
+    """
+    mean, _, variance = moments
+    by_momentum: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
+    for norm in norms:
+        call = begin_call(norm.module)
+        if call.training and call.running_mean is not None and call.running_var is not None:
+            means, variances = by_momentum.setdefault(call.momentum, ([], []))
+            means.append(call.running_mean)
+            variances.append(call.running_var)
+    for momentum, (means, variances) in by_momentum.items():
+        new_means = [mean[: len(own)] for own in means]
+        new_variances = [variance[: len(own)] for own in variances]
+        # Each in the order of operations of PyTorch's kernel.
+        torch._foreach_mul_([*means, *variances], 1 - momentum)
+        torch._foreach_add_(means, torch._foreach_mul(new_means, momentum))
+        torch._foreach_add_(variances, new_variances, alpha=momentum)
 
 
 def _scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
