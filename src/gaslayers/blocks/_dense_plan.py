@@ -1,6 +1,6 @@
 """Read dense layers and transitions as what lean paths can run, or say which part they cannot.
 
-They are read before every forward pass. Here and there a loop or a look-up is therefore spelled out.
+They are read before every forward pass, so that here and there a loop or a look-up is spelled out.
 """
 
 from __future__ import annotations
