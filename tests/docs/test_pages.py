@@ -124,7 +124,7 @@ def test_numbers_of_the_results_page_are_the_records(site):
     records = ROOT / "benchmarks/records"
     lean, eager, alone, counting = (
         json.loads((records / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("lean", "lean_eager", "lean_without_numba", "counting")
+        for name in ("lean", "lean_eager", "lean_without_kernels", "counting")
     )
     rows = [row for work in lean["work"].values() for row in work["rows"].values()]
     ways = ("plain eager", "gaslayers", "gaslayers, recompute")

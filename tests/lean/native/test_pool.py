@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import DownBlock
+from gaslayers.lean.coded_pool import code_pool
 from gaslayers.lean.native import availability, pool
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
@@ -173,10 +174,15 @@ def test_what_the_kernels_do_not_take(layout) -> None:
     assert pool.suits(x, 2, layout)
 
 
-def test_a_map_smaller_than_a_window_is_refused_as_by_pytorch() -> None:
-    stage = DownBlock(3, 3, block=lambda _c, _n: nn.Identity(), norm_layer=None)
-    with pytest.raises(RuntimeError, match="Output size is too small"):
-        stage(torch.zeros(1, 3, 4, 1))
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((1, 3, 4, 1), "Output size is too small"), ((1, 0, 4, 4), "Expected 3D or 4D")],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_map_that_cannot_be_pooled_is_refused_as_by_pytorch(shape, message, layout) -> None:
+    x = torch.zeros(shape).contiguous(memory_format=layout)
+    with pytest.raises(RuntimeError, match=message):
+        code_pool(x, 0.0, 2, ceil_mode=False).forward(x)
 
 
 def test_maps_that_are_neither_contiguous_nor_in_channels_last() -> None:

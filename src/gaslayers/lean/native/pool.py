@@ -18,9 +18,10 @@ def suits(x: Tensor, kernel_size: int, layout: torch.memory_format) -> bool:
 
     A map too small for them is left to PyTorch, which says so.
     """
-    height, width = x.shape[2:]
+    channels, height, width = x.shape[1:]
     return (
         kernel_size == WINDOW
+        and channels > 0
         and min(height, width) >= WINDOW
         and x.is_contiguous(memory_format=layout)
         and availability.takes(x)
