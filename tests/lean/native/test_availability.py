@@ -55,6 +55,13 @@ def test_where_kernels_cannot_run_nothing_is_taken(monkeypatch, error) -> None:
     assert not availability.takes(X)
 
 
+@needs_kernels
+@pytest.mark.usefixtures("_fresh_answer")
+def test_a_processor_without_a_library_of_its_own_takes_the_one_for_all(monkeypatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SVE256")
+    assert availability.takes(X)
+
+
 @pytest.fixture
 def _threads_as_before():
     before = torch.get_num_threads()

@@ -47,7 +47,10 @@ def test_no_compiler_is_an_error_that_leaves_nothing_behind(sources, monkeypatch
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(OSError, match="no-such-compiler"):
         compiling.compile_libraries()
-    monkeypatch.setenv("CC", "cc -D answer=;")
+    # One that fails halfway.
+    monkeypatch.setenv(
+        "CC", """sh -c 'for word; do last="$out"; out="$word"; done; touch "$last"; false' cc"""
+    )
     with pytest.raises(subprocess.CalledProcessError):
         compiling.compile_libraries()
     assert {path.name for path in sources.iterdir()} == set(compiling.SOURCES)

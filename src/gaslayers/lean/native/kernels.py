@@ -61,5 +61,6 @@ class Kernels:
 
 @functools.cache
 def kernels() -> Kernels:
-    """Those for this processor, as PyTorch takes it to be."""
-    return Kernels(library_path(torch.backends.cpu.get_cpu_capability()))
+    """Those for this processor, as PyTorch takes it to be; else those for any of its kind."""
+    own = library_path(torch.backends.cpu.get_cpu_capability())
+    return Kernels(own if own.exists() else library_path("DEFAULT"))
