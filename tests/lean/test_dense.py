@@ -281,6 +281,20 @@ def test_bottleneck_keeps_less_than_torchvisions(memory_efficient, channels_kept
     assert kept < module_bytes(peer, x)
 
 
+def test_norms_of_one_block_move_by_momenta_of_their_own() -> None:
+    block = build(num_layers=3)
+    for layer, momentum in zip(block.layers, (0.1, 0.25, None), strict=True):
+        layer.norm.momentum = momentum
+    twin = twin_of(block)
+    for seed in range(3):
+        x = torch.randn(4, 4, 5, 5, generator=torch.Generator().manual_seed(seed))
+        block(x)
+        twin(x)
+    assert block.execution.path == LEAN
+    for name, buffer in twin.named_buffers():
+        torch.testing.assert_close(dict(block.named_buffers())[name], buffer, msg=name)
+
+
 class BackwardWork(TorchDispatchMode):
     """Record which gradients convolutions are asked for (input, weight, bias), and count norms."""
 
