@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from gaslayers.lean.native.availability import are_compiled
 from tests.docs.figures import BASELINES, DRAWN_BY, read_diagrams, read_pictures, release
 
 pytestmark = pytest.mark.slow
@@ -12,6 +13,9 @@ TOLERANCE = 2.0
 
 One bar of three an eighth longer is 6, half of one loss curve of two moved by 1 is 5.
 """
+
+WITH_KERNELS = {"lean_against_plain_002"}
+"""Stored as they are where kernels are compiled, which take less memory while they run."""
 
 REMEDY = "If the change is meant, look at the figure and store it: python -m tests.docs.figures"
 
@@ -34,6 +38,8 @@ def test_plot_is_the_stored_one(pictures, tmp_path, path):
     drawn_by = DRAWN_BY.read_text(encoding="utf-8").strip()
     if release() != drawn_by:
         pytest.skip(f"stored from matplotlib {drawn_by}, whose letters and margins are its own")
+    if path.stem in WITH_KERNELS and not are_compiled():
+        pytest.skip("stored from a package with compiled kernels, which this one has not")
     shown = pictures[path.stem]
     with Image.open(path) as stored:
         assert shown.size == stored.size, REMEDY
