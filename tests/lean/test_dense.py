@@ -482,6 +482,11 @@ def test_dropout_is_lean_where_it_drops_nothing() -> None:
 
 def test_errors_are_those_of_plain() -> None:
     wrong_size = build(layer=partial(nn.Conv2d, kernel_size=3))
+    wrong_width = build(layer=partial(nn.Conv2d, kernel_size=3, padding=(1, 2)))
+    assert "changes height or width" in wrong_width.execution.reason
+    other_channels = build()
+    other_channels.layers[1].conv = nn.Conv2d(5, 4, 3, padding=1)
+    assert "Conv2d reads 5 channels where 8 come" in other_channels.execution.reason
     other_width = build()
     other_width.layers[1].norm = nn.BatchNorm2d(5)
     for block, x in (
@@ -489,6 +494,8 @@ def test_errors_are_those_of_plain() -> None:
         (build(), torch.randn(2, 4, 5, 5).half()),
         (build(), torch.randn(2, 4, 5, 5, device="meta")),
         (wrong_size, torch.randn(2, 4, 5, 5)),
+        (wrong_width, torch.randn(2, 4, 5, 5)),
+        (other_channels, torch.randn(2, 4, 5, 5)),
         (other_width, torch.randn(2, 4, 5, 5)),
     ):
         messages = []
