@@ -11,13 +11,9 @@ import torch.nn.functional as F
 
 from gaslayers.lean.native import availability, pool
 from gaslayers.lean.native.kernels import Kernels, kernels
+from tests.lean.native.needs import needs_kernels
 
 X = torch.zeros(1, 2, 4, 4)
-
-needs_kernels = pytest.mark.skipif(
-    not availability.are_compiled(),
-    reason="no kernels: they are compiled for Linux where the package is built beside a C compiler",
-)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from gaslayers.lean.coded_pool import code_pool
 from gaslayers.lean.native import availability, pool
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
+from tests.lean.native.needs import needs_kernels
 from tests.lean.twins import assert_equal_twins, kept_bytes, module_bytes
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -27,10 +28,7 @@ _NAMES = ["DEFAULT", "AVX2", "AVX512"]
 # The libraries that this processor can run.
 CAPABILITIES = _NAMES[: _NAMES.index(HERE) + 1] if HERE in _NAMES else [HERE]
 
-pytestmark = pytest.mark.skipif(
-    not availability.are_compiled(),
-    reason="no kernels: they are compiled for Linux where the package is built beside a C compiler",
-)
+pytestmark = needs_kernels
 
 
 def plainly(x: Tensor, slope: float, ceil_mode: bool) -> Tensor:

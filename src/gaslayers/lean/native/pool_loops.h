@@ -193,6 +193,7 @@ INLINE void NAME(pool_lines)(const struct call *call, enum activation activation
         }
 }
 
+/* The same walk, spelled out again: here lines are made first, and then brought back. */
 INLINE void NAME(unpool_lines)(const struct call *call, enum activation activation)
 {
     int64_t channels = call->channels, height = call->height, width = call->width;
