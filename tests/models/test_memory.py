@@ -32,12 +32,16 @@ def test_lean_keeps_less_than_half_of_plain(case, variant, frozen, layout) -> No
     assert recompute <= lean < 0.5 * plain
 
 
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 @pytest.mark.parametrize("frozen", [False, True], ids=["D step", "G step"])
+@pytest.mark.parametrize("variant", ["as_coded", "modern"])
 @pytest.mark.parametrize("case", CASES)
-def test_lean_peaks_below_plain(case: str, frozen: bool) -> None:
-    x = torch.zeros(2, 1, 28, 28).requires_grad_(frozen)
+def test_lean_peaks_below_plain(case, variant, frozen, layout) -> None:
+    x = torch.zeros(2, 1, 28, 28).to(memory_format=layout).requires_grad_(frozen)
     plain, lean, recompute = (
-        peak_memory(build(case, "as_coded", memory_efficient=mode, frozen=frozen), x).peak
+        peak_memory(
+            build(case, variant, memory_efficient=mode, frozen=frozen).to(memory_format=layout), x
+        ).peak
         for mode in (False, True, "recompute")
     )
     assert max(lean, recompute) < plain

@@ -21,7 +21,7 @@ from gaslayers.lean.batch_norm import is_batch_norm
 from gaslayers.lean.dense import Plan
 from gaslayers.lean.dense_branch import Branch, Convolution
 from gaslayers.lean.dense_layer import Layer
-from gaslayers.lean.dense_norm import BatchNorm, ScalesChannels, Scaling
+from gaslayers.lean.dense_norm import BatchNorm, Scaling
 from gaslayers.lean.dense_slots import Slot
 from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
 from gaslayers.lean.norm_activation import NormActivation
@@ -257,7 +257,8 @@ class _Reader:
         )
 
     def _scaling(self, norm: Any, channels: int) -> Scaling:
-        _require(isinstance(norm, ScalesChannels), norm, "is no BatchNorm2d")
+        # A norm that only multiplies each channel by a constant tells which: a tensor (C,).
+        _require(hasattr(norm, "channel_scale"), norm, "is no BatchNorm2d")
         scale = norm.channel_scale()
         fixed = scale.shape == (channels,) and not scale.requires_grad
         _require(fixed, norm, "has a scale that is trained or of another size")

@@ -22,9 +22,11 @@ from gaslayers._typing import (
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
-from gaslayers.lean.activation_pool import activate_and_pool, reason_to_keep_maps
+from gaslayers.lean.activation_pool import reason_to_keep_maps
 from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.normed_stage import normalize_activate_and_pool
 from gaslayers.lean.recomputed_stage import reason_to_keep_norm_input, run_recomputed
+from gaslayers.lean.separable_unit import take_apart
 
 
 class DownBlock(Block):
@@ -124,12 +126,13 @@ class DownBlock(Block):
         check_feature_map(type(self).__name__, x, self.in_channels)
         path = self.execution.path if torch.is_grad_enabled() else "plain"
         if path == "recomputed":
-            return run_recomputed(x, self.body, self.norm, self.activation, self.pool)
+            unit = take_apart(self.body) if type(self.body) is ConvNormAct else None
+            return run_recomputed(x, self.body, self.norm, self.activation, self.pool, unit)
         # N x out_channels x H x W
-        x = self.norm(self.body(x))
-        if path == "packed" and x.requires_grad:
-            return activate_and_pool(x, self.activation, self.pool)
-        return self.pool(self.activation(x))
+        x = self.body(x)
+        if path == "packed":
+            return normalize_activate_and_pool(x, self.norm, self.activation, self.pool)
+        return self.pool(self.activation(self.norm(x)))
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample: those of its block.

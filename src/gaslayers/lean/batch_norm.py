@@ -35,24 +35,37 @@ def is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.BatchNorm2d) and type(module).forward is nn.BatchNorm2d.forward
 
 
-def begin_call(norm: nn.BatchNorm2d) -> BatchNormCall:
-    """Count the batch, where the module would, and return the arguments of its call."""
-    momentum = 0.0 if norm.momentum is None else norm.momentum
-    counts = norm.training and norm.track_running_stats
-    if counts and norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-        if norm.momentum is None:  # a cumulative average
-            momentum = 1.0 / float(norm.num_batches_tracked)
-    tracked = norm.running_mean is not None and norm.running_var is not None
-    updated = norm.training or not tracked
+def read_call(norm: nn.BatchNorm2d) -> BatchNormCall:
+    """The arguments of the call that the module would make, but for a cumulative momentum."""
+    # Modules find their attributes slowly, and this is asked before every forward pass.
+    mean, variance = norm.running_mean, norm.running_var
+    training = norm.training
     # In training without tracking, the module passes no running statistics.
-    keep_running = not norm.training or norm.track_running_stats
+    keep_running = not training or norm.track_running_stats
     return BatchNormCall(
         weight=norm.weight,
         bias=norm.bias,
-        running_mean=norm.running_mean if keep_running else None,
-        running_var=norm.running_var if keep_running else None,
-        training=updated,
-        momentum=momentum,
+        running_mean=mean if keep_running else None,
+        running_var=variance if keep_running else None,
+        training=training or mean is None or variance is None,
+        momentum=0.0 if norm.momentum is None else norm.momentum,
         eps=norm.eps,
     )
+
+
+def count_batch(norm: nn.BatchNorm2d, call: BatchNormCall) -> BatchNormCall:
+    """Count the batch, where the module would; the call, with the momentum of this batch."""
+    if not (norm.training and norm.track_running_stats):
+        return call
+    counter = norm.num_batches_tracked
+    if counter is None:
+        return call
+    counter.add_(1)
+    if norm.momentum is not None:
+        return call
+    return dataclasses.replace(call, momentum=1.0 / float(counter))  # a cumulative average
+
+
+def begin_call(norm: nn.BatchNorm2d) -> BatchNormCall:
+    """Count the batch, where the module would, and return the arguments of its call."""
+    return count_batch(norm, read_call(norm))

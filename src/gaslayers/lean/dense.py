@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.dense_layer import Layer
-from gaslayers.lean.dense_norm import measure, track
+from gaslayers.lean.dense_norm import track, write_and_measure
 from gaslayers.lean.dense_slots import Slots
 from gaslayers.lean.layout import layout_of
-from gaslayers.lean.precision import cast, convolution_dtype, without_autocast
+from gaslayers.lean.precision import convolution_dtype, without_autocast
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,36 +48,42 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        slots = Slots(tensors, dtype)
+        slots = Slots(tensors, dtype, x)
         layout = layout_of(x)
         shape = (x.shape[0], plan.out_channels, *x.shape[2:])
         features = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-        read_channels = plan.layers[-1].in_channels
-        moments: list[Tensor] = []
+        moments: Tensor | None = None
+        if plan.eps is not None:
+            read_channels = plan.layers[-1].in_channels
+            precise = torch.promote_types(x.dtype, torch.float32)
+            moments = torch.empty((3, read_channels), dtype=precise, device=x.device)
         kept: list[Tensor | None] = []
         written = 0
 
         def write(new: Tensor) -> None:
             nonlocal written
-            new = cast(new, features.dtype)
-            features[:, written : written + new.shape[1]] = new
-            if plan.eps is not None and written < read_channels:
-                moments.append(measure(new, plan.eps))
-            written += new.shape[1]
+            start, written = written, written + new.shape[1]
+            place = features[:, start:written]
+            if moments is None or plan.eps is None or start >= moments.shape[1]:
+                place.copy_(new)
+            else:
+                write_and_measure(new, place, moments[:, start:written], plan.eps, slots)
 
         write(x)
         for layer in plan.layers:
-            so_far = torch.cat(moments, dim=1) if moments else None
-            activated = layer.front.forward(features[:, :written], slots, so_far)
+            read = features[:, :written]
+            activated = layer.front.forward(
+                read, slots, None if moments is None else moments[:, :written]
+            )
             for branch in layer.branches:
                 new, own = branch.forward(activated, slots)
                 kept += own
                 write(new)
-        if so_far is not None:
+        if moments is not None:
             fronts = [layer.front.batch_norm for layer in plan.layers]
-            track([norm for norm in fronts if norm is not None], so_far)
+            track([norm for norm in fronts if norm is not None], moments)
         ctx.plan, ctx.dtype, ctx.layout, ctx.tensor_count = plan, dtype, layout, len(tensors)
-        ctx.save_for_backward(features, so_far, *tensors, *kept)
+        ctx.save_for_backward(features, moments, *tensors, *kept)
         return features
 
     @staticmethod
@@ -86,7 +92,7 @@ class DenseFeatures(torch.autograd.Function):
         features, moments, *rest = ctx.saved_tensors
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
-        slots = Slots(tensors, ctx.dtype, wanted)
+        slots = Slots(tensors, ctx.dtype, features, wanted, grad)
         layers = ctx.plan.layers
         # What a layer reads has a gradient where the input or an earlier layer has one.
         wants = itertools.accumulate(
@@ -96,17 +102,20 @@ class DenseFeatures(torch.autograd.Function):
             for layer, wants_read in reversed(list(zip(layers, wants, strict=False))):
                 if not (wants_read or layer.wants(slots)):
                     break
-                grad, new = grad[:, : layer.in_channels], grad[:, layer.in_channels :]
+                passed, new = grad.tensor_split((layer.in_channels,), dim=1)
+                read = features[:, : layer.in_channels]
+                if not layer.front.runs_by_kernels(read, slots):
+                    read = read.contiguous(memory_format=ctx.layout)
                 through = layer.backward(
                     new,
-                    features[:, : layer.in_channels].contiguous(memory_format=ctx.layout),
+                    read,
                     kept,
                     slots,
                     None if moments is None else moments[:, : layer.in_channels],
                     wants_read=wants_read,
-                    passed=grad,
+                    passed=passed,
                 )
-                grad = grad if through is None else through
+                grad = passed if through is None else through
         return None, None, grad if wants_x else None, *slots.gradients
 
 

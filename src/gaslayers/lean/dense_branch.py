@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.dense_slots import Slot, Slots
+from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.norm_activation import NormActivation
 from gaslayers.lean.precision import cast
 
@@ -107,6 +108,15 @@ class Branch:
         is_last = index == len(self.convolutions) - 1
         return not (is_last and self.following[index].is_identity)
 
+    def _reads(self, index: int, slots: Slots) -> bool:
+        """Whether the backward pass reads what this convolution read."""
+        again = self.recompute and self._needs_output_of(index)
+        return again or slots.wants(self.convolutions[index].weight)
+
+    def reads_input(self, slots: Slots) -> bool:
+        """Whether the backward pass reads the branch's input, and not only its shape."""
+        return self._reads(0, slots)
+
     def out_channels(self, slots: Slots) -> int:
         """Channels of the output."""
         return slots.tensors[self.convolutions[-1].weight].shape[0]
@@ -117,11 +127,10 @@ class Branch:
         for i, (convolution, following) in enumerate(
             zip(self.convolutions, self.following, strict=True)
         ):
-            x = following.norm_input(convolution.forward(x, slots), overwrite=True)
+            made = convolution.forward(x, slots)
+            norm_input, x, moments = following.run(made, slots, overwrite=True)
             needed = self._needs_output_of(i) and not self.recompute
-            result, moments = following.run(x, slots)
-            kept += [x if needed else None, moments]
-            x = result
+            kept += [norm_input if needed else None, moments]
         return x, kept
 
     def backward(
@@ -138,15 +147,23 @@ class Branch:
         # wanted.
         read, wants_read = [x], [wants_x]
         made: list[Tensor | None] = []
+        results: list[Tensor | None] = []
         wants_made: list[bool] = []
         for i, (convolution, following) in enumerate(
             zip(self.convolutions, self.following, strict=True)
         ):
             inner, moments = kept[2 * i : 2 * i + 2]
+            result: Tensor | None = None
             if self._needs_output_of(i):
                 if inner is None or torch.is_grad_enabled():  # as a function of x
                     inner = following.norm_input(convolution.forward(read[-1], slots))
-                read.append(following.forward(inner, slots, moments))
+                is_last = i + 1 == len(self.convolutions)
+                is_read = not is_even(grad) if is_last else self._reads(i + 1, slots)
+                if is_read or not following.runs_by_kernels(inner, slots):
+                    result = following.forward(inner, slots, moments)
+                # In place of one that kernels do without: what it is read for is its shape.
+                read.append(torch.empty_like(inner) if result is None else result)
+            results.append(result)
             made.append(inner)
             wants_made.append(wants_read[-1] or slots.wants(*convolution.parameters))
             wants_read.append(wants_made[-1] or slots.wants(*following.parameters))
@@ -155,7 +172,7 @@ class Branch:
             inner = made[i]
             if inner is not None:
                 through = self.following[i].backward(
-                    grad, read[i + 1], inner, slots, kept[2 * i + 1], wants_x=wants_made[i]
+                    grad, results[i], inner, slots, kept[2 * i + 1], wants_x=wants_made[i]
                 )
             if through is not None:
                 convolution = self.convolutions[i]

@@ -47,33 +47,44 @@ class Layer:
         What its branches kept is taken from the end of the list. Sums are in autograd's order,
         the last branch first, whose first operand decides on the layout.
         """
-        activated = self.front.forward(read, slots, moments)
+        # Kernels find anew what the activation lets through; convolutions that are not trained
+        # read no more than the shape of their input.
+        by_kernels = self.front.runs_by_kernels(read, slots)
+        if by_kernels and not any(branch.reads_input(slots) for branch in self.branches):
+            activated = torch.empty_like(read, memory_format=torch.channels_last)
+        else:
+            activated = self.front.forward(read, slots, moments)
         wants_activated = wants_read or slots.wants(*self.front.parameters)
-        # A graph of the backward pass needs every map that it made.
-        overwrite = not torch.is_grad_enabled()
         total = passed if self.front.is_identity else None
-        for branch in reversed(self.branches):
-            start = grad.shape[1] - branch.out_channels(slots)
+        sizes = [branch.out_channels(slots) for branch in self.branches]
+        pieces = grad.split_with_sizes(sizes, dim=1)
+        for branch, piece in zip(reversed(self.branches), reversed(pieces), strict=True):
             own = kept[len(kept) - branch.kept_count :]
             del kept[len(kept) - branch.kept_count :]
-            through = branch.backward(
-                grad[:, start:], activated, own, slots, wants_x=wants_activated
-            )
-            grad = grad[:, :start]
+            through = branch.backward(piece, activated, own, slots, wants_x=wants_activated)
             if through is None:
                 continue
             if total is None:
                 total = through
-            elif overwrite and total is not passed:
+            elif slots.may_overwrite and total is not passed:
                 total.add_(through)
             else:
                 total = total + through
             del through
-        if total is None:
-            return passed
-        if self.front.is_identity:
-            return total
-        total = self.front.activation_backward(total, activated, overwrite=overwrite)
+        if total is None or self.front.is_identity:
+            return passed if total is None else total
+        if by_kernels:
+            del activated
+            return self.front.backward_by_kernels(
+                total,
+                read,
+                slots,
+                moments,
+                wants_x=wants_read,
+                passed=passed,
+                overwrite=slots.may_overwrite,
+            )
+        total = self.front.activation_backward(total, activated, overwrite=slots.may_overwrite)
         del activated
         if self.front.norm is not None:
             total = self.front.norm.backward(total, read, slots, moments, wants_x=wants_read)

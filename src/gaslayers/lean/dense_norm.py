@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,23 +17,33 @@ from torch import Tensor, nn
 from gaslayers.lean.batch_norm import begin_call
 from gaslayers.lean.dense_slots import Slot, Slots
 from gaslayers.lean.layout import channels_vary_fastest
+from gaslayers.lean.native import norm as native_norm
+from gaslayers.lean.native.norm_call import suits
 from gaslayers.lean.precision import cast
 
 
-def measure(x: Tensor, eps: float) -> Tensor:
-    """Mean, inverse standard deviation and unbiased variance of each channel, in three rows.
+def write_and_measure(x: Tensor, place: Tensor, moments: Tensor, eps: float, slots: Slots) -> None:
+    """Copy ``x`` to its place, and write each channel's moments.
 
-    They come from the operator that the module would call, so that they have its very bits.
+    Where no kernel of ours does it, the moments come from the operator that the module would call,
+    so that they have its very bits.
 
-    Shape:
-        - x: (N, C, H, W) with more than one value a channel.
-        - Output: (3, C).
+    Args:
+        x: (N, C, H, W) with more than one value a channel.
+        place: Written, as ``x``.
+        moments: Written: (3, C), mean, inverse standard deviation and unbiased variance.
+        eps: Added to the variance.
+        slots: Tells whether kernels run.
     """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    mean, variance = x.new_zeros((2, x.shape[1]), dtype=dtype).unbind()
+    if slots.by_kernels and suits(x):
+        native_norm.measure(x, moments, eps, to=place)
+        return
+    x = cast(x, place.dtype)
+    place.copy_(x)
+    mean, variance = moments.new_zeros((2, x.shape[1])).unbind()
     # With a momentum of 1 the running statistics are the batch's.
     _, mean, inverse_std = torch.native_batch_norm(x, None, None, mean, variance, True, 1.0, eps)
-    return torch.stack([mean, inverse_std, variance])
+    moments.copy_(torch.stack([mean, inverse_std, variance]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +144,7 @@ def track(norms: Iterable[BatchNorm], moments: Tensor) -> None:
 
     Args:
         norms: Each reads the first of the channels, as many as it has.
-        moments: Of all channels, as from `measure`.
+        moments: Of all channels, as from `write_and_measure`.
     """
     mean, _, variance = moments
     by_momentum: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
@@ -167,22 +177,20 @@ def _scale_and_shift(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return cast(torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1)), x.dtype)
 
 
-@runtime_checkable
-class ScalesChannels(Protocol):
-    """A norm that does no more than multiply each channel by a constant."""
-
-    def channel_scale(self) -> Tensor:
-        """The constants, of shape (C,)."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """A constant for each channel, in place of a norm."""
+    """A constant for each channel, in place of a norm: of a module with a `channel_scale`."""
 
     scale: int
 
+    bias: ClassVar[Slot] = None
     parameters: ClassVar[tuple[Slot, ...]] = ()
     reads_batch: ClassVar[bool] = False
+
+    @property
+    def weight(self) -> Slot:
+        """The scale, as the weight of a norm that does nothing else."""
+        return self.scale
 
     def forward(self, x: Tensor, slots: Slots, _moments: Tensor | None) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W), new memory."""

@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from gaslayers.lean.execution import is_batch
+from gaslayers.lean.native.norm_choice import take
 from gaslayers.lean.precision import cast
 
 Slot: TypeAlias = int | None
@@ -20,12 +22,24 @@ class Slots:
     Args:
         tensors: The tensors in the order of their slots.
         dtype: What convolutions compute in, under autocast another than the tensors'.
-        wanted: For each, whether its gradient is asked for; empty: for none.
+        x: A map of those that the function computes with.
+        wanted: For each tensor, whether its gradient is asked for; empty: for none.
+        grad: In a backward pass, the gradient that it starts from.
     """
 
     def __init__(
-        self, tensors: Sequence[Tensor], dtype: torch.dtype, wanted: Sequence[bool] = ()
+        self,
+        tensors: Sequence[Tensor],
+        dtype: torch.dtype,
+        x: Tensor,
+        wanted: Sequence[bool] = (),
+        grad: Tensor | None = None,
     ) -> None:
+        is_plain = not torch.is_grad_enabled() and (grad is None or not is_batch(grad))
+        self.may_overwrite = is_plain
+        """Whether maps that nobody else has may be changed: no graph needs them."""
+        self.by_kernels = is_plain and x.dtype == dtype and take(x, tensors)
+        """Whether kernels of our own run, where a map suits them."""
         self.tensors = tensors
         self.dtype = dtype
         self.wanted = wanted

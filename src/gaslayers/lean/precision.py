@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 
-def _has_autocast(device: torch.device) -> bool:
+def has_autocast(device: torch.device) -> bool:
+    """Whether autocast is on for this kind of device."""
+    if not torch._C._is_any_autocast_enabled():  # the quick answer
+        return False
     return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Leave all casts to the function: autocast's cache would hand weights on without a graph."""
-    if _has_autocast(device):
+    if has_autocast(device):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
@@ -24,7 +27,7 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
 def convolution_dtype(x: Tensor, tensors: Sequence[Tensor]) -> torch.dtype | None:
     """What the convolutions compute in; None: another mix than the lean path knows."""
     dtypes = {tensor.dtype for tensor in tensors}
-    if dtypes == {torch.float32} and _has_autocast(x.device):
+    if dtypes == {torch.float32} and has_autocast(x.device):
         low = torch.get_autocast_dtype(x.device.type)
         return low if x.dtype in (torch.float32, low) else None
     if x.dtype in (torch.float32, torch.float64) and dtypes == {x.dtype}:

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm
 from gaslayers.lean.coded_pool import code_pool
-from gaslayers.lean.execution import find_hooked
+from gaslayers.lean.execution import find_hooked, is_batch, modules_within
+from gaslayers.lean.native import norm_pool
+from gaslayers.lean.recomputed_body import Body, ConvolutionBody, read_convolution
+from gaslayers.lean.separable_unit import Unit
 
 # Layers that compute the same however often they are called.
 _REPEATABLE = (nn.Conv2d, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Sequential, nn.ModuleList)
@@ -26,8 +28,8 @@ _REPEATABLE = (nn.Conv2d, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Sequential, nn.
 class _Stage:
     """What the function calls besides tensors."""
 
-    body: nn.Module
-    body_names: tuple[str, ...]
+    body: Body
+    convolution: ConvolutionBody | None
     call: BatchNormCall
     slope: float
     kernel_size: int
@@ -48,7 +50,14 @@ class RecomputedStage(torch.autograd.Function):
     ) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H' / k, W' / k)."""
         call = stage.call
-        z = stage.body(x)
+        z = stage.body.module(x)
+        ctx.stage = stage
+        ctx.pool = code_pool(z, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode)
+        ctx.by_kernels = norm_pool.take(z, call, stage.kernel_size)
+        if ctx.by_kernels:
+            pooled, codes, moments = norm_pool.run(z, call, stage.slope, ceil_mode=stage.ceil_mode)
+            ctx.save_for_backward(x, weight, *moments.unbind(), *body_parameters, codes)
+            return pooled
         normed, mean, inverse_std = torch.native_batch_norm(
             z,
             weight,
@@ -59,8 +68,6 @@ class RecomputedStage(torch.autograd.Function):
             call.momentum,
             call.eps,
         )
-        ctx.stage = stage
-        ctx.pool = code_pool(normed, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode)
         pooled, kept = ctx.pool.forward(normed)
         ctx.save_for_backward(x, weight, mean, inverse_std, *body_parameters, *kept)
         return pooled
@@ -70,40 +77,36 @@ class RecomputedStage(torch.autograd.Function):
         """(N, out_channels, H' / k, W' / k) -> the input's and the parameters' gradients."""
         stage, call = ctx.stage, ctx.stage.call
         x, weight, mean, inverse_std, *rest = ctx.saved_tensors
-        count = len(stage.body_names)
-        body_parameters, kept = rest[:count], tuple(rest[count:])
-        wants_x, wants_weight, wants_bias, *wants_body = ctx.needs_input_grad[1:]
+        count = len(stage.body.names)
+        parameters, kept = rest[:count], tuple(rest[count:])
+        wants_x, wants_weight, wants_bias, *wants_parameters = ctx.needs_input_grad[1:]
+        wants = [wants_x, *wants_parameters]
+        mask = [any(wants), wants_weight, wants_bias]
         differentiated = torch.is_grad_enabled()
-        # With the tensors of the forward pass, whatever the module holds by now.
-        state = dict(zip(stage.body_names, body_parameters, strict=True))
-        with torch.enable_grad():
-            z = functional_call(stage.body, state, (x,))
-        grad = ctx.pool.backward(grad, kept)
-        grad_z, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
-            grad,
-            z if differentiated else z.detach(),
-            weight,
-            call.running_mean,
-            call.running_var,
-            mean,
-            inverse_std,
-            call.training,
-            call.eps,
-            [z.requires_grad, wants_weight, wants_bias],
-        )
-        wanted = [x] * wants_x + [
-            parameter for parameter, wants in zip(body_parameters, wants_body, strict=True) if wants
-        ]
-        grads = iter(
-            torch.autograd.grad(z, wanted, grad_z, create_graph=differentiated) if wanted else ()
-        )
-        return (
-            None,
-            next(grads) if wants_x else None,
-            grad_weight,
-            grad_bias,
-            *(next(grads) if wants else None for wants in wants_body),
-        )
+        if ctx.by_kernels and not (differentiated or is_batch(grad)):
+            body = stage.convolution or stage.body
+            z = body.run(x, parameters)
+            grad_z, grad_weight, grad_bias = norm_pool.run_backward(
+                *(grad, kept[0], z.detach(), (mean, inverse_std), weight, call.bias),
+                *(stage.slope, mask),
+            )
+        else:
+            body = stage.body
+            z = body.run(x, parameters)
+            grad_z, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+                ctx.pool.backward(grad, kept),
+                z if differentiated else z.detach(),
+                weight,
+                call.running_mean,
+                call.running_var,
+                mean,
+                inverse_std,
+                call.training,
+                call.eps,
+                mask,
+            )
+        grad_x, *grads = body.backward(grad_z, z, x, parameters, wants)
+        return None, grad_x, grad_weight, grad_bias, *grads
 
 
 def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module) -> str | None:
@@ -112,11 +115,14 @@ def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module)
         return f"{type(norm).__name__} is no BatchNorm2d"
     if type(pool) is not nn.MaxPool2d:
         return f"{type(pool).__name__} is no MaxPool2d"
-    for module in body.modules():
+    modules = modules_within(body)
+    for module in modules:
+        if type(module) in _REPEATABLE:
+            continue
         is_block = type(module).__module__.startswith("gaslayers.blocks.")
-        if type(module) not in _REPEATABLE and not is_block:
+        if not is_block:
             return f"{type(module).__name__} in the block may compute otherwise a second time"
-    hooked = find_hooked([norm, *body.modules()])
+    hooked = find_hooked([norm, *modules])
     if hooked is not None:
         return f"a hook sits on an inner {type(hooked).__name__}"
     if torch.compiler.is_compiling():
@@ -125,18 +131,43 @@ def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module)
 
 
 def run_recomputed(
-    x: Tensor, body: nn.Module, norm: Any, activation: nn.Module, pool: Any
+    x: Tensor,
+    body: nn.Module,
+    norm: Any,
+    activation: nn.Module,
+    pool: Any,
+    unit: Unit | None = None,
 ) -> Tensor:
-    """Run a stage; only where `reason_to_keep_norm_input` is None."""
+    """Run a stage; only where `reason_to_keep_norm_input` is None.
+
+    Args:
+        x: (N, C, H, W).
+        body: What comes before the norm.
+        norm: The norm.
+        activation: The activation.
+        pool: The pooling.
+        unit: The body, where it is a convolution unit.
+    """
     call = begin_call(norm)
+    convolution = None if unit is None else read_convolution(unit)
+    convolutions = (
+        [("conv", unit.conv)]
+        if unit is not None and convolution is not None
+        else [(name, m) for name, m in body.named_modules() if type(m) is nn.Conv2d]
+    )
     # The tensors in use, which under functional calls need not be registered parameters.
     tensors = {
-        f"{name}.{leaf}".lstrip("."): getattr(module, leaf)
-        for name, module in body.named_modules()
-        if type(module) is nn.Conv2d
+        f"{name}.{leaf}".lstrip("."): tensor
+        for name, module in convolutions
         for leaf in ("weight", "bias")
-        if getattr(module, leaf) is not None
+        if (tensor := getattr(module, leaf)) is not None
     }
-    slope = known_slope(activation)
-    stage = _Stage(body, tuple(tensors), call, slope, pool.kernel_size, pool.ceil_mode)
+    stage = _Stage(
+        Body(body, tuple(tensors)),
+        convolution,
+        call,
+        known_slope(activation),
+        pool.kernel_size,
+        pool.ceil_mode,
+    )
     return RecomputedStage.apply(stage, x, call.weight, call.bias, *tensors.values())

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.execution import is_batch
+from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.separable_step import TENSOR_COUNT, TRAINABLE_COUNT, Step, Tensors
 from gaslayers.lean.separable_unit import Unit, read_step
 
@@ -139,20 +140,44 @@ def _backward_step(
     is_own = index + 1 < recalled.step_count
     if grad is None or not any(norm_mask):
         return None, found
-    if step.activates_last:
-        output = recalled.input_of(index + 1)
-        grad = step.backward_activation(grad, output, in_place=is_own)
-    if step.norm is not None:
-        made = recalled.map_of(index)
-        grad, *found[2:] = step.backward_norm(grad, made, own, statistics, norm_mask)
+    grad, *found[2:] = _backward_to_map(
+        step, index, grad, recalled, own, statistics, norm_mask, is_own=is_own
+    )
     if grad is None or not any(mask):
         return None, found
-    if step.activates_first:
-        made = recalled.map_of(index)
-        grad = step.backward_activation(grad, made, in_place=is_own or step.norm is not None)
     recalled.forget(index)
     grad, *found[:2] = step.backward_convolution(grad, recalled.input_of(index), own, mask)
     return grad, found
+
+
+def _backward_to_map(
+    step: Step,
+    index: int,
+    grad: Tensor,
+    recalled: _Recalled,
+    own: Tensors,
+    statistics: Tensors,
+    norm_mask: list[bool],
+    *,
+    is_own: bool,
+) -> Sequence[Tensor | None]:
+    """The gradients of what the convolution made, and of the norm's weight and bias."""
+    if step.norm is not None and is_even(grad):
+        made = recalled.map_of(index)
+        if step.takes_kernels(made, own):
+            return step.backward_by_kernels(grad, made, own, statistics, norm_mask, in_place=is_own)
+    if step.activates_last:
+        output = recalled.input_of(index + 1)
+        grad = step.backward_activation(grad, output, in_place=is_own)
+    through: Tensor | None = grad
+    found: list[Tensor | None] = [None, None]
+    if step.norm is not None:
+        made = recalled.map_of(index)
+        through, *found = step.backward_norm(grad, made, own, statistics, norm_mask)
+    if through is not None and step.activates_first:
+        made, in_place = recalled.map_of(index), is_own or step.norm is not None
+        through = step.backward_activation(through, made, in_place=in_place)
+    return through, *found
 
 
 def _differentiate(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gaslayers.lean.execution import Execution, plain, reason_for_plain
 from gaslayers.lean.layout import channels_vary_fastest
+from gaslayers.lean.precision import has_autocast
 from gaslayers.lean.separable import run_units
 from gaslayers.lean.separable_choice import ALLOWANCE, Choice, choose_start
 from gaslayers.lean.separable_cost import shape_of
@@ -122,8 +123,7 @@ def reason_against_lean(
     weight = units[0].weight if units else None
     if weight is None:  # for each row to say
         return None
-    device = weight.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if has_autocast(weight.device):
         return "autocast is on"
     if weight.dtype not in _DTYPES:
         return f"the weights are {weight.dtype}, neither float32 nor float64"

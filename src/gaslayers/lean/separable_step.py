@@ -16,7 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate
+from gaslayers.lean.batch_norm import BatchNormCall
 from gaslayers.lean.layout import layout_of
+from gaslayers.lean.native import norm as native_norm
+from gaslayers.lean.native.norm_choice import take_call
 
 Tensors: TypeAlias = Sequence[Any]
 """Weight and bias of convolution and norm, and the running mean and variance, or None each."""
@@ -40,6 +43,11 @@ class Statistics:
     training: bool
     momentum: float
     eps: float
+
+    def call(self, own: Tensors) -> BatchNormCall:
+        """The norm's call, with the tensors of its unit."""
+        weight, bias, mean, var = own[2:]
+        return BatchNormCall(weight, bias, mean, var, self.training, self.momentum, self.eps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +84,15 @@ class Step:
         """Whether the activation's result is the output and not the map."""
         return self.slope != IDENTITY and self.norm_first
 
+    @property
+    def _last_slope(self) -> float:
+        return self.slope if self.activates_last else IDENTITY
+
+    def takes_kernels(self, x: Tensor, own: Tensors) -> bool:
+        """Whether kernels of our own normalise this map."""
+        norm = self.norm
+        return norm is not None and take_call(x, norm.call(own))
+
     def _pad(self, x: Tensor) -> Tensor:
         extra = self.extra_padding
         return F.pad(x, (0, extra, 0, extra)) if extra else x
@@ -105,6 +122,10 @@ class Step:
             return x, None, None
         norm = self.norm
         weight, bias, mean, var = own[2:]
+        call = norm.call(own)
+        if take_call(x, call):
+            _, y, moments = native_norm.run(x, call, slope_behind=self._last_slope)
+            return y, *moments
         y, mean, inverse_std = torch.native_batch_norm(
             x, weight, bias, mean, var, norm.training, norm.momentum, norm.eps
         )
@@ -116,6 +137,8 @@ class Step:
             return x
         weight, bias, mean, var = own[2:]
         eps = self.norm.eps
+        if self.takes_kernels(x, own):
+            return native_norm.normalize(x, statistics, weight, bias, self._last_slope)
         if self.norm.training:
             mean, inverse_std = statistics
             # The kernel folds both factors of a channel into one; here they come folded.
@@ -157,6 +180,28 @@ class Step:
         weight, _, mean, var = own[2:]
         return torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, mean, var, *statistics, self.norm.training, self.norm.eps, mask
+        )
+
+    def backward_by_kernels(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        own: Tensors,
+        statistics: Tensors,
+        mask: Sequence[bool],
+        *,
+        in_place: bool,
+    ) -> Sequence[Tensor | None]:
+        """As `backward_norm`, with both activations; only where `takes_kernels` says so."""
+        return native_norm.normalize_backward(
+            grad,
+            x,
+            statistics,
+            *own[2:4],
+            slope_before=self.slope if self.activates_first else IDENTITY,
+            slope_behind=self._last_slope,
+            wanted=mask,
+            overwrite=in_place,
         )
 
     def backward_convolution(

@@ -23,8 +23,8 @@ class PreActivation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: Layer, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        slots = Slots(tensors, dtype)
-        activated, moments = layer.front.run(x, slots)
+        slots = Slots(tensors, dtype, x)
+        _, activated, moments = layer.front.run(x, slots)
         made: list[Tensor] = []
         kept: list[Tensor | None] = []
         for branch in layer.branches:
@@ -41,7 +41,7 @@ class PreActivation(torch.autograd.Function):
         x, moments, *rest = ctx.saved_tensors
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
-        slots = Slots(tensors, ctx.dtype, wanted)
+        slots = Slots(tensors, ctx.dtype, x, wanted, grad)
         with without_autocast(x.device):
             grad_x = ctx.layer.backward(grad, x, kept, slots, moments, wants_read=wants_x)
         return None, None, grad_x, *slots.gradients

@@ -71,10 +71,13 @@ def _threads_as_before():
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_kernels_run_on_as_many_threads_as_pytorch(monkeypatch, threads, layout) -> None:
     seen = []
-    original = kernels()._run_parallel
-    monkeypatch.setattr(
-        kernels(), "_run_parallel", lambda *args: (seen.append(args[2]), original(*args))
-    )
+    original = kernels()._functions["pool", torch.float32]
+
+    def spy(call, threads):
+        seen.append(threads)
+        return original(call, threads)
+
+    monkeypatch.setitem(kernels()._functions, ("pool", torch.float32), spy)
     x = torch.randn(1, 3, 10, 5).contiguous(memory_format=layout)
     expected = pool.pool(x, 0.0, layout, ceil_mode=True)
     torch.set_num_threads(threads)

@@ -22,6 +22,7 @@ def sources(monkeypatch, tmp_path):
     (tmp_path / "pool.c").write_text('#include "pool_loops.h"\n')
     (tmp_path / "pool_loops.h").write_text("int answer(void) { return 1; }\n")
     monkeypatch.setattr(compiling, "FOLDER", tmp_path)
+    monkeypatch.setattr(compiling, "SOURCES", ("pool.c", "pool_loops.h"))
     return tmp_path
 
 

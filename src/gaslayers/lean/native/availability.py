@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from gaslayers.lean.native.kernels import kernels
+from gaslayers.lean.native.kernels import DTYPES, kernels
+
+_KINDS = {Tensor, FakeTensor}
 
 _off = False
 
@@ -42,10 +44,9 @@ def are_compiled() -> bool:
 def takes(x: Tensor) -> bool:
     """Whether the kernels take tensors of this kind here."""
     return (
-        not _off
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and type(x) in (Tensor, FakeTensor)
-        and not torch.compiler.is_compiling()
+        type(x) in _KINDS
+        and x.dtype in DTYPES
+        and x.is_cpu
+        and not (_off or torch.compiler.is_compiling())
         and are_compiled()
     )

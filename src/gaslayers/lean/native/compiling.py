@@ -15,10 +15,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SOURCES = ("pool.c", "pool_loops.h")
+SOURCES = (
+    *("norm.c", "norm_loops.h", "norm_pool_loops.h"),
+    *("pool.c", "pool_codes.h", "pool_loops.h", "threads.c", "threads.h", "vectors.h"),
+)
 
-# Vectors, but no arithmetic other than that of PyTorch's operators: neither fused nor reordered.
-_FLAGS = ("-std=c99", "-O3", "-fPIC", "-shared", "-fno-trapping-math", "-ffp-contract=off")
+# Vectors, but no arithmetic other than what is written: neither fused nor reordered.
+_FLAGS = (
+    "-std=c11",
+    "-O3",
+    "-fPIC",
+    "-shared",
+    "-fno-trapping-math",
+    "-ffp-contract=off",
+    "-Wno-psabi",
+)
 _X86_LEVELS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3"}
 
 
@@ -29,7 +40,7 @@ def library_path(capability: str) -> Path:
     """
     parts = [(FOLDER / name).read_bytes() for name in SOURCES]
     digest = hashlib.sha256(b"".join([*parts, *map(str.encode, _FLAGS)]))
-    return FOLDER / f"pool-{capability.lower()}-{digest.hexdigest()[:12]}.so"
+    return FOLDER / f"kernels-{capability.lower()}-{digest.hexdigest()[:12]}.so"
 
 
 def compile_libraries() -> list[Path]:
@@ -59,7 +70,8 @@ def _compile(library: Path, flags: tuple[str, ...]) -> None:
     compiler = shlex.split(os.environ.get("CC", "cc"))
     unfinished = library.with_suffix(f".{os.getpid()}.part")
     try:
-        command = [*compiler, *_FLAGS, *flags, "-o", str(unfinished), str(FOLDER / SOURCES[0])]
+        units = [str(FOLDER / name) for name in SOURCES if name.endswith(".c")]
+        command = [*compiler, *_FLAGS, *flags, "-o", str(unfinished), *units, "-lm"]
         subprocess.run(command, check=True)
         unfinished.replace(library)
     finally:

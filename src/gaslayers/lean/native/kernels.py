@@ -7,22 +7,13 @@ import functools
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from gaslayers.lean.native.compiling import library_path
 
+DTYPES = {torch.float32: "float", torch.float64: "double"}
+"""What there are kernels for, and how C names it."""
 
-class _Call(ctypes.Structure):
-    """``struct call`` of pool.c."""
-
-    _fields_ = (
-        *[(name, ctypes.c_void_p) for name in ("whole", "small", "codes")],
-        *[
-            (name, ctypes.c_int64)
-            for name in ("count", "channels", "height", "width", "rows", "columns")
-        ],
-        ("slope", ctypes.c_double),
-    )
+_NAMES = ("measure", "normalize", "normalize_backward", "pool", "unpool")
 
 
 class Kernels:
@@ -37,26 +28,33 @@ class Kernels:
         # Whatever OpenMP it links to is the right one. Threads of another would wait for their next
         # loop beside PyTorch's, and both would take the cores from each other.
         openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        self._run_parallel = openmp.GOMP_parallel
-        self._run_parallel.restype = None
-        self._run_parallel.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_uint] * 2
-        self._library = ctypes.CDLL(str(library))
-        self._library.set_openmp(openmp.omp_get_thread_num, openmp.omp_get_num_threads)
-        self._addresses = {
-            (name, dtype): ctypes.cast(self._library[f"{name}_{real}"], ctypes.c_void_p)
-            for name in ("pool", "unpool")
-            for dtype, real in ((torch.float32, "float"), (torch.float64, "double"))
+        compiled = ctypes.CDLL(str(library))
+        compiled.set_openmp(
+            openmp.GOMP_parallel,
+            openmp.omp_get_thread_num,
+            openmp.omp_get_num_threads,
+            openmp.GOMP_barrier,
+        )
+        self._functions = {
+            (name, dtype): self._function(compiled, f"{name}_{real}")
+            for name in _NAMES
+            for dtype, real in DTYPES.items()
         }
 
-    def run(self, name: str, whole: Tensor, small: Tensor, codes: Tensor, slope: float) -> None:
-        """Run a kernel on three maps in one memory format, of which it writes some."""
-        count, channels, height, width = whole.shape
-        if not whole.is_contiguous(memory_format=torch.channels_last):
-            count, channels = count * channels, 1
-        addresses = whole.data_ptr(), small.data_ptr(), codes.data_ptr()
-        call = _Call(*addresses, count, channels, height, width, *small.shape[2:], slope)
-        address = self._addresses[name, whole.dtype]
-        self._run_parallel(address, ctypes.addressof(call), torch.get_num_threads(), 0)
+    @staticmethod
+    def _function(compiled: ctypes.CDLL, name: str) -> ctypes._NamedFuncPointer:
+        function = compiled[name]
+        function.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        return function
+
+    def run(self, name: str, dtype: torch.dtype, call: ctypes.Structure) -> None:
+        """Run the kernel of this name for this dtype; what ``call`` is, its C file says.
+
+        Raises:
+            MemoryError: If there is none left for the kernel to work in.
+        """
+        if self._functions[name, dtype](ctypes.addressof(call), torch.get_num_threads()):
+            raise MemoryError(f"{name}: no memory to work in.")
 
 
 @functools.cache

@@ -52,7 +52,7 @@ INLINE REAL NAME(unpooled)(
 
 /* Many channels: the innermost loops run along these. */
 
-INLINE void NAME(pool_channels)(const struct call *call, enum activation activation)
+INLINE void NAME(pool_channels)(const struct pool_call *call, enum activation activation)
 {
     int64_t channels = call->channels, height = call->height, width = call->width;
     int64_t rows = call->rows, columns = call->columns;
@@ -78,7 +78,7 @@ INLINE void NAME(pool_channels)(const struct call *call, enum activation activat
     }
 }
 
-INLINE void NAME(unpool_channels)(const struct call *call, enum activation activation)
+INLINE void NAME(unpool_channels)(const struct pool_call *call, enum activation activation)
 {
     int64_t channels = call->channels, height = call->height, width = call->width;
     int64_t rows = call->rows, columns = call->columns;
@@ -154,7 +154,7 @@ INLINE void NAME(fill)(REAL *line, int64_t count)
         line[i] = -INFINITY;
 }
 
-INLINE void NAME(pool_lines)(const struct call *call, enum activation activation)
+INLINE void NAME(pool_lines)(const struct pool_call *call, enum activation activation)
 {
     int64_t channels = call->channels, height = call->height, width = call->width;
     int64_t rows = call->rows, columns = call->columns;
@@ -194,7 +194,7 @@ INLINE void NAME(pool_lines)(const struct call *call, enum activation activation
 }
 
 /* The same walk, spelled out again: here lines are made first, and then brought back. */
-INLINE void NAME(unpool_lines)(const struct call *call, enum activation activation)
+INLINE void NAME(unpool_lines)(const struct pool_call *call, enum activation activation)
 {
     int64_t channels = call->channels, height = call->height, width = call->width;
     int64_t rows = call->rows, columns = call->columns;
@@ -237,22 +237,36 @@ INLINE void NAME(unpool_lines)(const struct call *call, enum activation activati
     case IDENTITY: NAME(name)(call, IDENTITY); break; \
     }
 
-/* `whole` -> `small` and `codes` */
-void NAME(pool)(const struct call *call)
+static void NAME(pool_share)(void *argument)
 {
+    const struct pool_call *call = argument;
     if (call->channels < MANY)
         RUN(pool_lines, call)
     else
         RUN(pool_channels, call)
 }
 
-/* `small`, a gradient, and `codes` -> `whole`, the gradient before, where a window covers it */
-void NAME(unpool)(const struct call *call)
+static void NAME(unpool_share)(void *argument)
 {
+    const struct pool_call *call = argument;
     if (call->channels < MANY)
         RUN(unpool_lines, call)
     else
         RUN(unpool_channels, call)
+}
+
+/* `whole` -> `small` and `codes` */
+int NAME(pool)(struct pool_call *call, unsigned threads)
+{
+    openmp.run_parallel(NAME(pool_share), call, threads, 0);
+    return 0;
+}
+
+/* `small`, a gradient, and `codes` -> `whole`, the gradient before, where a window covers it */
+int NAME(unpool)(struct pool_call *call, unsigned threads)
+{
+    openmp.run_parallel(NAME(unpool_share), call, threads, 0);
+    return 0;
 }
 
 #undef RUN
