@@ -94,6 +94,8 @@ def _differentiable_backward(
 
 def _live_call(norm: Any) -> BatchNormCall | None:
     """What the norm would call, if it takes the batch's statistics; the batch is not counted."""
+    if torch.compiler.is_compiling():  # which fuses these layers itself
+        return None
     if not is_batch_norm(norm) or find_hooked([norm]) is not None or "forward" in norm.__dict__:
         return None
     call = read_call(norm)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
+import torch
 
 from gaslayers.lean.native.availability import are_compiled
 
@@ -10,3 +13,18 @@ needs_kernels = pytest.mark.skipif(
     not are_compiled(),
     reason="no kernels: they are compiled for Linux where the package is built beside a C compiler",
 )
+"""The compiled kernels."""
+
+needs_norm_kernels = [
+    needs_kernels,
+    pytest.mark.skipif(
+        platform.machine() != "x86_64",
+        reason="the norm's kernels round as PyTorch's do on x86-64, and elsewhere may not run",
+    ),
+]
+"""Those of batch norms."""
+
+HERE = torch.backends.cpu.get_cpu_capability()
+_NAMES = ["DEFAULT", "AVX2", "AVX512"]
+CAPABILITIES = _NAMES[: _NAMES.index(HERE) + 1] if HERE in _NAMES else [HERE]
+"""Those whose library this processor can run."""
