@@ -128,11 +128,11 @@ class DownBlock(Block):
         if path == "recomputed":
             unit = take_apart(self.body) if type(self.body) is ConvNormAct else None
             return run_recomputed(x, self.body, self.norm, self.activation, self.pool, unit)
-        # N x out_channels x H x W
-        x = self.body(x)
+        # The body's output, N x out_channels x H x W, is not held here: it may be freed on the way.
         if path == "packed":
-            return normalize_activate_and_pool(x, self.norm, self.activation, self.pool)
-        return self.pool(self.activation(self.norm(x)))
+            return normalize_activate_and_pool(self.body(x), self.norm, self.activation, self.pool)
+        x = self.norm(self.body(x))
+        return self.pool(self.activation(x))
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample: those of its block.
