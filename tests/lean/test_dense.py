@@ -140,7 +140,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 @settings(max_examples=100)
 @given(
-    # Compiled kernels take eight channels at a time.
+    # Channels of a branch or a layer that fill a vector of the kernels, and that do not.
     x=st.sampled_from([4, 8]).flatmap(
         lambda width: feature_maps(
             width,

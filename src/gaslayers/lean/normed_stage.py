@@ -43,6 +43,8 @@ class LiveBatchNorm(torch.autograd.Function):
         by_operator = torch.is_grad_enabled() or is_batch(grad)
         if by_operator or not is_even(grad):
             return None, *_differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
+        # Hooks on saved tensors need not give them back in their memory format.
+        x = x.contiguous(memory_format=torch.channels_last)
         return None, *native_norm.normalize_backward(grad, x, moments, weight, bias, wanted=wanted)
 
 

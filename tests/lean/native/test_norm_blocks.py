@@ -166,3 +166,16 @@ def test_what_is_compiled_is_left_to_the_compiler(calls) -> None:
     assert calls == []
     for name, tensor in expected.items():
         torch.testing.assert_close(found[f"_orig_mod.{name}" if "." in name else name], tensor)
+
+
+@pytest.mark.parametrize("memory_efficient", [True, "recompute"])
+@pytest.mark.parametrize("pool_layer", [nn.MaxPool2d, nn.AvgPool2d])
+def test_maps_that_come_back_in_another_memory_format(memory_efficient, pool_layer) -> None:
+    torch.manual_seed(0)
+    stage = DownBlock(8, 16, pool_layer=pool_layer, memory_efficient=memory_efficient)
+    stage = stage.to(memory_format=LAST)
+    x = torch.randn(4, 8, 6, 8).contiguous(memory_format=LAST)
+    expected = _step(copy.deepcopy(stage), x)
+    with torch.autograd.graph.saved_tensors_hooks(Tensor.contiguous, lambda tensor: tensor):
+        found = _step(stage, x)
+    torch.testing.assert_close(found, expected)

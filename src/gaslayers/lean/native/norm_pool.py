@@ -82,10 +82,10 @@ def run_backward(
 
     Shape:
         - grad, codes: (N, C, H / 2, W / 2), in any memory format.
-        - x: (N, C, H, W), dense.
+        - x: (N, C, H, W), likewise.
     """
     # Hooks on saved tensors need not give them back in their memory format.
-    grad, codes = (y.contiguous(memory_format=LAYOUT) for y in (grad, codes))
+    grad, codes, x = (y.contiguous(memory_format=LAYOUT) for y in (grad, codes, x))
     gradients = empty_gradients(x, wanted)
     if type(x) is Tensor:
         call = begin(x, moments)
