@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gaslayers import ConvNormAct, DownBlock, InceptionBlock
 from gaslayers.lean.native import availability
 from gaslayers.testing import feature_maps
-from tests.lean.twins import assert_equal_twins, module_bytes, twin_of
+from tests.lean.twins import assert_equal_twins, code_bytes, module_bytes, twin_of
 
 LEAKY = partial(nn.LeakyReLU, 0.2)
 ACTIVATIONS = [nn.ReLU, LEAKY, None]
@@ -173,21 +173,21 @@ def test_what_a_stage_keeps_besides_its_input() -> None:
     x = torch.randn(32, 1, 28, 28)
     stage = DownBlock(1, 32, norm_layer=None)
     cells = 32 * 32 * 14 * 14
-    assert module_bytes(stage, x) == x.nbytes + cells
+    assert module_bytes(stage, x) == x.nbytes + code_bytes(cells)
     assert module_bytes(twin_of(stage), x) == x.nbytes + 4 * 32 * 32 * 28 * 28 + 8 * cells
 
 
-def test_a_frozen_stage_keeps_a_byte_a_cell_alone() -> None:
+def test_a_frozen_stage_keeps_codes_alone() -> None:
     stage = DownBlock(1, 32, norm_layer=None).requires_grad_(False)
     x = torch.randn(32, 1, 28, 28, requires_grad=True)
-    assert module_bytes(stage, x) == 32 * 32 * 14 * 14
+    assert module_bytes(stage, x) == code_bytes(32 * 32 * 14 * 14)
 
 
 def test_a_recomputed_stage_keeps_nothing_of_its_norm() -> None:
     x = torch.randn(8, 4, 8, 8)
     stage = DownBlock(4, 16, memory_efficient="recompute")
     statistics = 2 * 16 * 4
-    assert module_bytes(stage, x) == x.nbytes + statistics + 8 * 16 * 16
+    assert module_bytes(stage, x) == x.nbytes + statistics + code_bytes(8 * 16 * 16)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +240,25 @@ def test_a_hook_on_an_inner_module_is_called_and_sees_what_it_would() -> None:
 def test_stage_recomputes_only_what_comes_out_the_same_again(stage, reason: str) -> None:
     assert stage.execution.path == "packed"
     assert reason in stage.execution.reason
+
+
+@pytest.mark.parametrize(
+    ("channels", "layer", "path"),
+    [
+        ((32, 64), {}, "recomputed"),  # 288 multiply-adds for each of the 4 bytes saved
+        ((128, 256), {}, "packed"),  # 1152 for as many
+        ((16, 16), {}, "packed"),  # none are saved
+        ((128, 512), {"kernel_size": 1}, "recomputed"),
+        ((128, 256), {"groups": 8}, "recomputed"),
+    ],
+)
+def test_a_frozen_convolution_runs_again_where_that_saves_enough(channels, layer, path) -> None:
+    stage = DownBlock(*channels, block=partial(ConvNormAct, **layer), memory_efficient="recompute")
+    assert stage.execution.path == "recomputed"
+    stage.requires_grad_(False)
+    assert stage.execution.path == path
+    assert path == "recomputed" or "dear to run again" in stage.execution.reason
+    assert_equal_twins(stage, torch.randn(2, channels[0], 5, 6))
 
 
 def test_recomputing_an_inception_block_equals_plain() -> None:

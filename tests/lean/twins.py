@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from gaslayers.lean.native.availability import are_compiled
+
 
 def kept_bytes(run: Callable[[], Tensor], left_out: Iterable[Tensor] = ()) -> int:
     """Bytes kept for backward, each storage once, those of ``left_out`` not at all."""
@@ -30,6 +32,11 @@ def kept_bytes(run: Callable[[], Tensor], left_out: Iterable[Tensor] = ()) -> in
 
 def module_bytes(module: nn.Module, x: Tensor) -> int:
     return kept_bytes(lambda: module(x), [*module.parameters(), *module.buffers()])
+
+
+def code_bytes(cells: int, *, a_byte: int = 3) -> int:
+    """What is kept of so many windows of 2x2: a byte each, or shared where kernels run."""
+    return -(-cells // a_byte) if are_compiled() else cells
 
 
 def twin_of(module: nn.Module) -> nn.Module:

@@ -15,7 +15,8 @@ from gaslayers.accounting._sandbox import Call, isolated, make_call
 from gaslayers.accounting.peak import check_callable, rehearse
 
 _OWNER = "max_batch_size"
-_FIRST, _SECOND = 2, 18  # a batch of one is special; lean layers pack eight samples to a byte
+# A batch of one is special; 24 more, as in lean layers 2, 3, 4 or 8 values share a byte.
+_FIRST, _SECOND = 2, 26
 _SECANTS = 8  # before halving: a peak is the highest of a few straight lines
 
 

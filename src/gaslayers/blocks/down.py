@@ -43,7 +43,7 @@ class DownBlock(Block):
             ``partial(nn.MaxPool2d, ceil_mode=True)`` a last odd row or column is kept.
         memory_efficient: Let a lean path run where there is one; same outputs and gradients.
             ``"recompute"``: keep still less, and run a block in front of a batch norm a second
-            time in the backward pass.
+            time in the backward pass, but for a frozen convolution that is dear to run again.
 
     Shape:
         - Input: (N, in_channels, H, W), H and W at least what the pooling takes.

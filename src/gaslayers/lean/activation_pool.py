@@ -15,10 +15,10 @@ from gaslayers.lean.activations import (
     known_slope,
     negative_slope,
 )
-from gaslayers.lean.coded_pool import code_pool
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.packing import pack_bits, unpack_bits
+from gaslayers.lean.pool_choice import code_pool
 
 MAX_CELLS = 256
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gaslayers.lean.dense_branch import Branch
 from gaslayers.lean.dense_slots import Slots
+from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.norm_activation import NormActivation
 
 
@@ -56,6 +57,7 @@ class Layer:
             activated = self.front.forward(read, slots, moments)
         wants_activated = wants_read or slots.wants(*self.front.parameters)
         total = passed if self.front.is_identity else None
+        more: Tensor | None = None  # the last gradient, which kernels add to the others
         sizes = [branch.out_channels(slots) for branch in self.branches]
         pieces = grad.split_with_sizes(sizes, dim=1)
         for branch, piece in zip(reversed(self.branches), reversed(pieces), strict=True):
@@ -64,12 +66,11 @@ class Layer:
             through = branch.backward(piece, activated, own, slots, wants_x=wants_activated)
             if through is None:
                 continue
-            if total is None:
-                total = through
-            elif slots.may_overwrite and total is not passed:
-                total.add_(through)
+            is_last = branch is self.branches[0]
+            if by_kernels and is_last and total is not None and is_even(through):
+                more = through
             else:
-                total = total + through
+                total = _add(total, through, overwrite=slots.may_overwrite and total is not passed)
             del through
         if total is None or self.front.is_identity:
             return passed if total is None else total
@@ -81,6 +82,7 @@ class Layer:
                 slots,
                 moments,
                 wants_x=wants_read,
+                more=more,
                 passed=passed,
                 overwrite=slots.may_overwrite,
             )
@@ -91,3 +93,9 @@ class Layer:
         if total is None or passed is None:
             return passed if total is None else total
         return passed + total
+
+
+def _add(total: Tensor | None, more: Tensor, *, overwrite: bool) -> Tensor:
+    if total is None:
+        return more
+    return total.add_(more) if overwrite else total + more

@@ -13,11 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaslayers.lean.frozen_convolution import (
-    Geometry,
-    input_gradient,
-    reason_to_keep_input,
-)
+from gaslayers.lean.frozen_convolution import reason_to_keep_input
+from gaslayers.lean.input_gradient import Geometry, input_gradient
 from gaslayers.lean.layout import dense_strides
 from gaslayers.lean.separable_unit import Unit
 

@@ -6,17 +6,14 @@ freezing a discriminator while the generator learns saves nothing in the plain c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaslayers.lean.input_gradient import input_gradient
 from gaslayers.lean.layout import dense_strides
-
-Geometry: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
-"""Stride, padding, dilation and groups of a convolution."""
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -45,34 +42,6 @@ class FrozenConvolution(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         grad_x = input_gradient(grad, weight, ctx.shape, ctx.strides, ctx.geometry)
         return grad_x, *[None] * 6
-
-
-def input_gradient(
-    grad: Tensor,
-    weight: Tensor,
-    shape: Sequence[int],
-    strides: Sequence[int],
-    geometry: Geometry,
-) -> Tensor:
-    """Gradient of a convolution's output -> that of its input, of these shape and strides."""
-    stride, padding, dilation, groups = geometry
-    # The operator reads its input's shape and strides alone. Memory that is never written costs
-    # nothing; a broadcast scalar would be copied to the full shape.
-    like = torch.empty_strided(shape, strides, dtype=grad.dtype, device=grad.device)
-    grad_x, _, _ = torch.ops.aten.convolution_backward(
-        grad,
-        like,
-        weight,
-        None,
-        stride,
-        padding,
-        dilation,
-        False,
-        [0, 0],
-        groups,
-        [True, False, False],
-    )
-    return grad_x
 
 
 def reason_to_keep_input(conv: nn.Module) -> str | None:

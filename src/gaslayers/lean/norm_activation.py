@@ -143,6 +143,7 @@ class NormActivation:
         moments: Tensor | None,
         *,
         wants_x: bool,
+        more: Tensor | None = None,
         passed: Tensor | None = None,
         overwrite: bool = False,
     ) -> Tensor | None:
@@ -154,6 +155,7 @@ class NormActivation:
             slots: Likewise.
             moments: Likewise.
             wants_x: Likewise.
+            more: Added to ``grad``; even.
             passed: Added to the gradient of the input.
             overwrite: Whether that may take the memory of ``grad``.
 
@@ -177,6 +179,7 @@ class NormActivation:
             slope_before=before,
             slope_behind=behind,
             wanted=(wants_x, slots.wants(norm.weight), slots.wants(norm.bias)),
+            more=more,
             passed=added,
             overwrite=overwrite,
         )

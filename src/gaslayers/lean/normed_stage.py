@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from gaslayers.lean.activation_pool import activate_and_pool
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, count_batch, is_batch_norm, read_call
-from gaslayers.lean.coded_pool import code_pool
 from gaslayers.lean.execution import find_hooked, is_batch
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.native.norm_choice import take_call
+from gaslayers.lean.pool_choice import code_pool
 
 
 class LiveBatchNorm(torch.autograd.Function):
@@ -62,22 +62,23 @@ class LiveBatchNormMaxPool(torch.autograd.Function):
         bias: Tensor | None,
     ) -> Tensor:
         """(N, C, H, W) -> (N, C, H / 2, W / 2), rounded up in ceil mode."""
-        pooled, codes, moments = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
-        ctx.eps, ctx.slope, ctx.ceil_mode = call.eps, slope, ceil_mode
-        ctx.save_for_backward(x, weight, bias, moments, codes)
+        pooled, packed, moments = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
+        ctx.eps, ctx.slope = call.eps, slope
+        ctx.pool = code_pool(x, slope, norm_pool.WINDOW, ceil_mode=ceil_mode)
+        ctx.save_for_backward(x, weight, bias, moments, packed)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / 2, W / 2) -> the gradients of the input, the weight and the bias."""
-        x, weight, bias, moments, codes = ctx.saved_tensors
+        x, weight, bias, moments, packed = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled() or is_batch(grad):
-            pool = code_pool(x, ctx.slope, norm_pool.WINDOW, ceil_mode=ctx.ceil_mode)
-            grad = pool.backward(grad, (codes,))
+            grad = ctx.pool.backward(grad, (packed,))
             grads = _differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
         else:
-            grads = norm_pool.run_backward(grad, codes, x, moments, weight, bias, ctx.slope, wanted)
+            kept = packed, x, moments, weight, bias
+            grads = norm_pool.run_backward(grad, *kept, ctx.slope, wanted)
         return None, None, None, *grads
 
 

@@ -1,9 +1,11 @@
-"""Yes or no, eight to a byte."""
+"""Small numbers, several to a byte."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+_BYTE = 256
 
 
 def pack_bits(values: Tensor) -> Tensor:
@@ -33,3 +35,30 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
         - Output: (count, ...), uint8, 0 or 1.
     """
     return torch.cat([(packed >> index) & 1 for index in range(8)])[:count]
+
+
+def digits_a_byte(radix: int) -> int:
+    """How many digits share a byte: one that holds the digits 0 to ``radix`` - 1 as a number."""
+    digits, numbers = 1, radix * radix
+    while numbers <= _BYTE:
+        digits, numbers = digits + 1, numbers * radix
+    return digits
+
+
+def packed_size(count: int, radix: int) -> int:
+    """Bytes that so many digits take."""
+    return -(-count // digits_a_byte(radix))
+
+
+def unpack_digits(packed: Tensor, radix: int, count: int) -> Tensor:
+    """Unpack ``count`` digits; the first ones are the units of all bytes, in order.
+
+    Shape:
+        - packed: (`packed_size`,), uint8.
+        - Output: (count,), uint8, less than ``radix``.
+    """
+    parts = []
+    for _ in range(digits_a_byte(radix)):
+        parts.append(packed % radix)
+        packed = packed // radix
+    return torch.cat(parts)[:count]

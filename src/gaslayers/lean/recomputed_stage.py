@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm
-from gaslayers.lean.coded_pool import code_pool
 from gaslayers.lean.execution import find_hooked, is_batch, modules_within
 from gaslayers.lean.native import norm_pool
+from gaslayers.lean.pool_choice import code_pool
 from gaslayers.lean.recomputed_body import Body, ConvolutionBody, read_convolution
+from gaslayers.lean.roofline import BYTES_PER_VALUE
 from gaslayers.lean.separable_unit import Unit
+
+_FLOPS_PER_SAVED_BYTE = 1000
+"""A convolution that takes more is not run again where its weight is frozen."""
 
 # Layers that compute the same however often they are called.
 _REPEATABLE = (nn.Conv2d, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Sequential, nn.ModuleList)
@@ -55,8 +59,8 @@ class RecomputedStage(torch.autograd.Function):
         ctx.pool = code_pool(z, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode)
         ctx.by_kernels = norm_pool.take(z, call, stage.kernel_size)
         if ctx.by_kernels:
-            pooled, codes, moments = norm_pool.run(z, call, stage.slope, ceil_mode=stage.ceil_mode)
-            ctx.save_for_backward(x, weight, *moments.unbind(), *body_parameters, codes)
+            pooled, packed, moments = norm_pool.run(z, call, stage.slope, ceil_mode=stage.ceil_mode)
+            ctx.save_for_backward(x, weight, *moments.unbind(), *body_parameters, packed)
             return pooled
         normed, mean, inverse_std = torch.native_batch_norm(
             z,
@@ -127,6 +131,25 @@ def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module)
         return f"a hook sits on an inner {type(hooked).__name__}"
     if torch.compiler.is_compiling():
         return "the compiler cannot trace a backward pass that calls autograd"
+    convolutions = [module for module in modules if type(module) is nn.Conv2d]
+    if len(convolutions) == 1 and not any(p.requires_grad for p in body.parameters()):
+        return _reason_to_keep_output(convolutions[0])
+    return None
+
+
+def _reason_to_keep_output(convolution: nn.Conv2d) -> str | None:
+    """What speaks against running a frozen convolution again.
+
+    The input of one that trains is kept in any case, for the gradient of its weight. That of a
+    frozen one is kept to run it again, and bytes are saved only as far as it is smaller.
+    """
+    (height, width), (row_step, column_step) = convolution.kernel_size, convolution.stride
+    pixels = 1 / (row_step * column_step)  # of the output, for one of the input
+    made = pixels * convolution.out_channels
+    saved_bytes = BYTES_PER_VALUE * (made - convolution.in_channels)
+    macs = made * convolution.in_channels // convolution.groups * height * width
+    if 2 * macs > _FLOPS_PER_SAVED_BYTE * saved_bytes:
+        return "a frozen convolution is dear to run again for the bytes that this would save"
     return None
 
 

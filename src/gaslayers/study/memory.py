@@ -39,8 +39,7 @@ def predict_discriminator_step(game: Game) -> MemoryPrediction:
     """Count the bytes of a run's D step, lean and plain, without running it.
 
     In it are both batches of images, D and its optimiser; G is not. Its operators are PyTorch's:
-    records tell the same whether or not the kernels of the extra ``fast``, whose peak is lower, are
-    installed.
+    records tell the same whether or not kernels were compiled, which keep less and peak lower.
     """
     config = game.config
     size = (config.batch_size, 1, 28, 28)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import DownBlock
-from gaslayers.lean.coded_pool import code_pool
 from gaslayers.lean.native import availability, norm_choice, pool
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
+from gaslayers.lean.pool_choice import code_pool
 from tests.lean.native.needs import CAPABILITIES, HERE, needs_kernels
-from tests.lean.twins import assert_equal_twins, kept_bytes, module_bytes
+from tests.lean.twins import assert_equal_twins, code_bytes, kept_bytes, module_bytes
 
 NAN, INFINITY = float("nan"), float("inf")
 LAST, FIRST = torch.channels_last, torch.contiguous_format
@@ -68,6 +68,11 @@ def test_map_and_gradient_are_those_of_pytorch(
     torch.testing.assert_close(pooled, expected.detach(), rtol=0, atol=0, equal_nan=True)
     assert pooled.is_contiguous(memory_format=layout)
     (expected_grad,) = torch.autograd.grad(expected, x, grad)
+    # By operators that can be differentiated, from the same codes.
+    way = code_pool(x.detach(), slope, 2, ceil_mode=ceil_mode)
+    with torch.enable_grad():
+        by_operators = way.backward(grad, (codes,))
+    torch.testing.assert_close(by_operators, expected_grad, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(found, expected_grad, rtol=0, atol=0, equal_nan=True)
     assert found.is_contiguous(memory_format=layout)
 
@@ -122,11 +127,15 @@ def test_a_stage_by_kernels_equals_its_plain_twin(
     x = _image(4, 3, 9, 11, layout=layout)
     kept = module_bytes(stage, x)
     with availability.switched_off():
-        assert module_bytes(stage, x) == kept
+        by_operators = module_bytes(stage, x)
+    cells = stage(x).numel()
+    a_byte = {nn.ReLU: 3, nn.LeakyReLU: 2, nn.Identity: 4}[type(stage.activation)]
+    assert by_operators - kept == cells - code_bytes(cells, a_byte=a_byte)
     assert_equal_twins(stage, x)
     # In channels_last the norm's kernels, where they run, pool as well.
     by_norm = layout == LAST and norm_choice.take(x, ())
-    assert calls == ([] if by_norm else ["pool", "pool", "unpool"])  # the first for the bytes
+    # The first two for the bytes and the cells.
+    assert calls == ([] if by_norm else ["pool", "pool", "pool", "unpool"])
 
 
 def test_second_derivatives_come_from_the_kernels_codes(calls) -> None:
@@ -145,15 +154,6 @@ def test_a_batch_of_gradients_is_left_to_pytorch(calls) -> None:
     singly = [torch.autograd.grad(y, x, grad, retain_graph=True)[0] for grad in grads]
     torch.testing.assert_close(batched, torch.stack(singly))
     assert calls == ["pool", "unpool", "unpool"]
-
-
-def test_codes_that_come_back_in_another_memory_format() -> None:
-    x = _image(2, 5, 6, 4).requires_grad_()
-    tail = DownBlock(5, 5, block=lambda _c, _n: nn.Identity(), norm_layer=None)
-    (expected,) = torch.autograd.grad(tail(x).sum(), x)
-    with torch.autograd.graph.saved_tensors_hooks(Tensor.contiguous, lambda tensor: tensor):
-        y = tail(x)
-    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], expected)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -203,7 +203,11 @@ def test_fake_tensors_have_the_shapes_and_bytes_of_real_ones(layout) -> None:
         assert (made.shape, made.stride(), made.dtype) == (real.shape, real.stride(), real.dtype)
 
 
-def test_a_frozen_stage_keeps_a_byte_a_cell() -> None:
-    stage, x = _stage(norm_layer=None).requires_grad_(False), _image(4, 3, 8, 8).requires_grad_()
+@pytest.mark.parametrize(
+    ("activation_layer", "a_byte"), [(nn.ReLU, 3), (lambda: nn.LeakyReLU(0.2), 2), (None, 4)]
+)
+def test_a_frozen_stage_keeps_several_cells_a_byte(activation_layer, a_byte) -> None:
+    stage = _stage(activation_layer, norm_layer=None).requires_grad_(False)
+    x = _image(4, 3, 10, 8).requires_grad_()
     left_out = list(stage.parameters())
-    assert kept_bytes(lambda: stage(x), left_out) == 4 * 8 * 4 * 4
+    assert kept_bytes(lambda: stage(x), left_out) == -(-4 * 8 * 5 * 4 // a_byte)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 SOURCES = (
-    *("norm.c", "norm_loops.h", "norm_pool_loops.h"),
+    *("image_gradient.c", "norm.c", "norm_loops.h", "norm_pool_loops.h"),
     *("pool.c", "pool_codes.h", "pool_loops.h", "threads.c", "threads.h", "vectors.h"),
 )
 

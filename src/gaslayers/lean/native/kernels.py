@@ -14,6 +14,7 @@ DTYPES = {torch.float32: "float", torch.float64: "double"}
 """What there are kernels for, and how C names it."""
 
 _NAMES = ("measure", "normalize", "normalize_backward", "pool", "unpool")
+_OF_FLOATS = ("image_gradient",)
 
 
 class Kernels:
@@ -37,8 +38,8 @@ class Kernels:
         )
         self._functions = {
             (name, dtype): self._function(compiled, f"{name}_{real}")
-            for name in _NAMES
             for dtype, real in DTYPES.items()
+            for name in (_NAMES + _OF_FLOATS if dtype == torch.float32 else _NAMES)
         }
 
     @staticmethod

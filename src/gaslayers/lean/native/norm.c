@@ -22,17 +22,27 @@ struct norm_call {
     struct map kept;   /* what `measure` made of that, if it is asked for; may be `x` */
     struct map y;      /* the result or the gradient, if it is asked for; may be `grad` */
     struct map grad;   /* of the result */
+    struct map more;   /* added to `grad`, if there is any, and it is no map of windows */
     struct map passed; /* added to the gradient, if there is any */
     /* A value a channel, or nothing. Without a mean, the norm does no more than multiply. */
     void *mean, *inverse_std, *variance, *running_mean, *running_variance;
     void *weight, *bias, *grad_weight, *grad_bias;
-    uint8_t *codes; /* if `y` or `grad` is a map of windows of 2x2 pixels; as in pool.c */
+    uint8_t *packed; /* the digits, if `y` or `grad` is a map of windows of 2x2 pixels */
     int64_t pixels, channels;
     int64_t height, width, rows, columns; /* in pixels and in windows, where there are any */
     double eps, momentum;
     double slope_before, slope_behind; /* of the activations, below zero */
-    void *scale, *shift, *sums, *dots;      /* what a kernel works in; the last two a thread */
+    /* What a kernel works in; sums and dots are a thread's. */
+    void *scale, *shift, *sums, *dots;
+    uint8_t *digits; /* those of `packed`, a byte each */
 };
+
+/* How many there are in all channels. */
+INLINE int64_t windows_of(const struct norm_call *call)
+{
+    int64_t images = call->pixels / (call->height * call->width);
+    return images * call->rows * call->columns * call->channels;
+}
 
 /* Some channels that are worked on together: a vector's, or what is left of them at the end. */
 struct lanes {
@@ -44,41 +54,58 @@ enum {
     TILE = 4096, /* values that stay in the cache */
 };
 
-/* A pixel's place in its window, and the window's among all. */
-struct cursor {
-    int64_t image, y, x;
+typedef uint8_t byte_vector __attribute__((vector_size(WIDTH)));
+typedef uint64_t word_vector __attribute__((vector_size(WIDTH)));
+
+/* One or two neighbours of a row, in the same window or in none. */
+struct pair {
+    int64_t pixel, count;
+    int64_t window; /* its number among all; -1: no window covers them */
+    int32_t place;  /* of the first one in the window */
 };
 
-INLINE struct cursor cursor_at(const struct norm_call *call, int64_t pixel)
+/* A way through pixels, pair by pair. */
+struct walk {
+    int64_t pixel, end, image, y, x;
+    int64_t row; /* number of the first window of this row of pixels, or -1 */
+};
+
+INLINE void enter_row(const struct norm_call *call, struct walk *walk)
 {
-    if (!call->codes) /* where it is of no use */
-        return (struct cursor){0};
-    int64_t line = pixel / call->width;
-    return (struct cursor){line / call->height, line % call->height, pixel % call->width};
+    int64_t row = walk->y / 2;
+    walk->row = row < call->rows ? (walk->image * call->rows + row) * call->columns : -1;
 }
 
-INLINE void advance(const struct norm_call *call, struct cursor *cursor)
+INLINE struct walk walk_through(const struct norm_call *call, struct share pixels)
 {
-    if (!call->codes || ++cursor->x < call->width)
-        return;
-    cursor->x = 0;
-    if (++cursor->y < call->height)
-        return;
-    cursor->y = 0;
-    cursor->image++;
+    int64_t line = pixels.first / call->width;
+    struct walk walk = {.pixel = pixels.first, .end = pixels.end, .x = pixels.first % call->width,
+                        .y = line % call->height, .image = line / call->height};
+    enter_row(call, &walk);
+    return walk;
 }
 
-/* The window that covers a pixel, or -1. */
-INLINE int64_t window_of(const struct norm_call *call, const struct cursor *cursor)
+/* Whether there is another pair. */
+INLINE int next_pair(const struct norm_call *call, struct walk *walk, struct pair *pair)
 {
-    int64_t row = cursor->y / 2, column = cursor->x / 2;
-    int covered = row < call->rows && column < call->columns;
-    return covered ? (cursor->image * call->rows + row) * call->columns + column : -1;
-}
-
-INLINE int32_t place_of(const struct cursor *cursor)
-{
-    return (int32_t)(2 * (cursor->y % 2) + cursor->x % 2);
+    if (walk->pixel >= walk->end)
+        return 0;
+    int64_t column = walk->x / 2, odd = walk->x % 2;
+    pair->pixel = walk->pixel;
+    pair->count = 1 + (!odd && walk->x + 1 < call->width && walk->pixel + 1 < walk->end);
+    pair->window = walk->row >= 0 && column < call->columns ? walk->row + column : -1;
+    pair->place = (int32_t)(2 * (walk->y % 2) + odd);
+    walk->pixel += pair->count;
+    walk->x += pair->count;
+    if (walk->x == call->width) {
+        walk->x = 0;
+        if (++walk->y == call->height) {
+            walk->y = 0;
+            walk->image++;
+        }
+        enter_row(call, walk);
+    }
+    return 1;
 }
 
 /* PyTorch's kernels multiply and add in one rounding where the processor can. */

@@ -106,6 +106,7 @@ def normalize_backward(
     slope_before: float = IDENTITY,
     slope_behind: float = IDENTITY,
     wanted: Sequence[bool],
+    more: Tensor | None = None,
     passed: Tensor | None = None,
     overwrite: bool = False,
 ) -> Gradients:
@@ -120,6 +121,7 @@ def normalize_backward(
         slope_before: Of the first activation.
         slope_behind: Of the second one.
         wanted: Which of the three to find.
+        more: (N, C, H, W), added to ``grad``; even.
         passed: (N, C, H, W), added to the first; even.
         overwrite: Whether the first may take the memory of ``grad``.
     """
@@ -129,6 +131,8 @@ def normalize_backward(
     if type(x) is Tensor:
         call = begin(x, moments)
         call.grad = map_of(grad)
+        if more is not None:
+            call.more = map_of(more)
         if passed is not None:
             call.passed = map_of(passed)
         call.weight, call.bias = address_of(weight), address_of(bias)

@@ -27,15 +27,15 @@ class Call(ctypes.Structure):
     """``struct norm_call`` of norm.c."""
 
     _fields_ = (
-        *[(name, Map) for name in ("x", "kept", "y", "grad", "passed")],
+        *[(name, Map) for name in ("x", "kept", "y", "grad", "more", "passed")],
         *[(name, ctypes.c_void_p) for name in ("mean", "inverse_std", "variance")],
         *[(name, ctypes.c_void_p) for name in ("running_mean", "running_variance")],
         *[(name, ctypes.c_void_p) for name in ("weight", "bias", "grad_weight", "grad_bias")],
-        ("codes", ctypes.c_void_p),
+        ("packed", ctypes.c_void_p),
         *[(name, ctypes.c_int64) for name in ("pixels", "channels")],
         *[(name, ctypes.c_int64) for name in ("height", "width", "rows", "columns")],
         *[(name, ctypes.c_double) for name in ("eps", "momentum", "slope_before", "slope_behind")],
-        *[(name, ctypes.c_void_p) for name in ("scale", "shift", "sums", "dots")],
+        *[(name, ctypes.c_void_p) for name in ("scale", "shift", "sums", "dots", "digits")],
     )
 
 

@@ -46,44 +46,83 @@ INLINE NAME(vector) NAME(normed)(
 
 #include "norm_pool_loops.h"
 
+/* The gradient of a pixel before the activation behind the norm. */
+INLINE NAME(vector) NAME(grad_before)(
+    struct lanes lanes, const struct norm_call *call, int64_t pixel, NAME(vector) x,
+    enum activation activation)
+{
+    NAME(vector) grad = NAME(load)(NAME(pixel)(&call->grad, pixel), lanes);
+    if (call->more.values)
+        grad += NAME(load)(NAME(pixel)(&call->more, pixel), lanes);
+    NAME(vector) result = NAME(normed)(lanes, call, x);
+    return NAME(let_through)(grad, result, (REAL)call->slope_behind, activation);
+}
+
 /* Sums over a thread's pixels. Those of some channels are in registers; so that other channels are
    still in the cache when it is their turn, they take turns every few pixels. */
 
 enum { NAME(VALUES), NAME(SQUARES), NAME(GRADIENTS) };
 
-/* Values are activated first, and may be kept so; gradients come with their products with the
-   values' differences from the mean. */
-INLINE void NAME(add_lanes)(
-    struct lanes lanes, const struct norm_call *call, struct share pixels, REAL *sums, REAL *dots,
-    int what, enum activation activation)
+/* Of some channels. */
+struct NAME(sums) {
+    NAME(vector) sum, dot, mean;
+};
+
+/* Adds a gradient, and its product with the value's difference from the mean. */
+INLINE void NAME(add_gradient)(struct NAME(sums) *sums, NAME(vector) x, NAME(vector) grad)
 {
-    NAME(vector) sum = NAME(load)(sums, lanes), dot = NAME(load)(dots, lanes), mean = {0};
+    sums->sum += grad;
+    sums->dot = NAME(multiply_add)(x - sums->mean, grad, sums->dot);
+}
+
+/* Values are activated first, and may be kept so. */
+INLINE void NAME(add_lanes)(
+    struct lanes lanes, const struct norm_call *call, struct share pixels, REAL *to_sums,
+    REAL *to_dots, int what, enum activation activation)
+{
+    struct NAME(sums) sums = {NAME(load)(to_sums, lanes), NAME(load)(to_dots, lanes), {0}};
     if (what != NAME(VALUES))
-        mean = NAME(load)(call->mean, lanes);
-    struct cursor cursor = cursor_at(call, pixels.first);
+        sums.mean = NAME(load)(call->mean, lanes);
     for (int64_t pixel = pixels.first; pixel < pixels.end; pixel++) {
-        NAME(vector) x = NAME(load)(NAME(pixel)(&call->x, pixel), lanes), grad;
+        NAME(vector) x = NAME(load)(NAME(pixel)(&call->x, pixel), lanes);
         switch (what) {
         case NAME(VALUES):
             x = NAME(activated)(x, (REAL)call->slope_before, activation);
-            sum += x;
+            sums.sum += x;
             if (call->kept.values)
                 NAME(store)(NAME(pixel)(&call->kept, pixel), lanes, x);
             break;
         case NAME(SQUARES):
-            x -= mean;
-            sum = NAME(multiply_add)(x, x, sum);
+            x -= sums.mean;
+            sums.sum = NAME(multiply_add)(x, x, sums.sum);
             break;
         case NAME(GRADIENTS):
-            grad = NAME(grad_before)(lanes, call, pixel, &cursor, x, activation);
-            advance(call, &cursor);
-            sum += grad;
-            dot = NAME(multiply_add)(x - mean, grad, dot);
+            NAME(add_gradient)(&sums, x, NAME(grad_before)(lanes, call, pixel, x, activation));
             break;
         }
     }
-    NAME(store)(sums, lanes, sum);
-    NAME(store)(dots, lanes, dot);
+    NAME(store)(to_sums, lanes, sums.sum);
+    NAME(store)(to_dots, lanes, sums.dot);
+}
+
+/* The same of gradients that windows get. */
+INLINE void NAME(add_window_lanes)(
+    struct lanes lanes, const struct norm_call *call, struct share pixels, REAL *to_sums,
+    REAL *to_dots, enum activation activation)
+{
+    struct NAME(sums) sums = {NAME(load)(to_sums, lanes), NAME(load)(to_dots, lanes),
+                              NAME(load)(call->mean, lanes)};
+    struct walk walk = walk_through(call, pixels);
+    struct pair pair;
+    while (next_pair(call, &walk, &pair)) {
+        struct NAME(window_gradient) of = NAME(load_window)(lanes, call, pair.window, activation);
+        for (int64_t i = 0; i < pair.count; i++) {
+            NAME(vector) x = NAME(load)(NAME(pixel)(&call->x, pair.pixel + i), lanes);
+            NAME(add_gradient)(&sums, x, NAME(unpooled)(of, pair.place + (int32_t)i));
+        }
+    }
+    NAME(store)(to_sums, lanes, sums.sum);
+    NAME(store)(to_dots, lanes, sums.dot);
 }
 
 INLINE void NAME(add_pixels)(const struct norm_call *call, int what, enum activation activation)
@@ -95,7 +134,10 @@ INLINE void NAME(add_pixels)(const struct norm_call *call, int what, enum activa
     memset(dots, 0, (size_t)channels * sizeof(REAL));
     for (pixels.first = own.first; pixels.first < own.end; pixels.first = pixels.end) {
         pixels.end = smaller(pixels.first + TILE / channels + 1, own.end);
-        FOR_LANES(channels, add_lanes, call, pixels, sums, dots, what, activation);
+        if (what == NAME(GRADIENTS) && call->packed)
+            FOR_LANES(channels, add_window_lanes, call, pixels, sums, dots, activation);
+        else
+            FOR_LANES(channels, add_lanes, call, pixels, sums, dots, what, activation);
     }
     openmp.barrier();
 }
@@ -128,10 +170,13 @@ INLINE void NAME(normalize_pixels)(const struct norm_call *call, enum activation
 
 INLINE void NAME(normalize_or_pool)(const struct norm_call *call)
 {
-    if (call->codes)
-        FOR_ACTIVATION(call->slope_behind, pool_windows, call)
-    else
+    if (!call->packed) {
         FOR_ACTIVATION(call->slope_behind, normalize_pixels, call)
+        return;
+    }
+    FOR_ACTIVATION(call->slope_behind, pool_windows, call)
+    openmp.barrier();
+    FOR_ACTIVATION(call->slope_behind, pack, call)
 }
 
 /* A thread's share of each kernel. It has a call of its own: what it stores cannot change that, and
@@ -181,12 +226,10 @@ static void NAME(measure_share)(void *argument)
 
 /* `grad` -> `y` and the gradients of weight and bias */
 
-INLINE void NAME(spread_lanes)(
-    struct lanes lanes, const struct norm_call *call, int64_t pixel, const struct cursor *cursor,
-    enum activation before, enum activation behind)
+INLINE void NAME(spread_gradient)(
+    struct lanes lanes, const struct norm_call *call, int64_t pixel, NAME(vector) x,
+    NAME(vector) grad, enum activation before)
 {
-    NAME(vector) x = NAME(load)(NAME(pixel)(&call->x, pixel), lanes);
-    NAME(vector) grad = NAME(grad_before)(lanes, call, pixel, cursor, x, behind);
     if (call->mean) {
         /* What statistics depend on comes off: in the mean, and along the differences. */
         NAME(vector) difference = x - NAME(load)(call->mean, lanes);
@@ -207,15 +250,40 @@ INLINE void NAME(spread_lanes)(
     NAME(store)(NAME(pixel)(&call->y, pixel), lanes, grad);
 }
 
+INLINE void NAME(spread_lanes)(
+    struct lanes lanes, const struct norm_call *call, int64_t pixel, enum activation before,
+    enum activation behind)
+{
+    NAME(vector) x = NAME(load)(NAME(pixel)(&call->x, pixel), lanes);
+    NAME(vector) grad = NAME(grad_before)(lanes, call, pixel, x, behind);
+    NAME(spread_gradient)(lanes, call, pixel, x, grad, before);
+}
+
+INLINE void NAME(spread_window_lanes)(
+    struct lanes lanes, const struct norm_call *call, struct pair pair, enum activation before,
+    enum activation behind)
+{
+    struct NAME(window_gradient) of = NAME(load_window)(lanes, call, pair.window, behind);
+    for (int64_t i = 0; i < pair.count; i++) {
+        NAME(vector) x = NAME(load)(NAME(pixel)(&call->x, pair.pixel + i), lanes);
+        NAME(vector) grad = NAME(unpooled)(of, pair.place + (int32_t)i);
+        NAME(spread_gradient)(lanes, call, pair.pixel + i, x, grad, before);
+    }
+}
+
 INLINE void NAME(spread_gradients)(
     const struct norm_call *call, enum activation before, enum activation behind)
 {
     struct share pixels = share_of(call->pixels);
-    struct cursor cursor = cursor_at(call, pixels.first);
-    for (int64_t pixel = pixels.first; pixel < pixels.end; pixel++) {
-        FOR_LANES(call->channels, spread_lanes, call, pixel, &cursor, before, behind);
-        advance(call, &cursor);
+    if (!call->packed) {
+        for (int64_t pixel = pixels.first; pixel < pixels.end; pixel++)
+            FOR_LANES(call->channels, spread_lanes, call, pixel, before, behind);
+        return;
     }
+    struct walk walk = walk_through(call, pixels);
+    struct pair pair;
+    while (next_pair(call, &walk, &pair))
+        FOR_LANES(call->channels, spread_window_lanes, call, pair, before, behind);
 }
 
 /* What statistics depend on, and the gradients of weight and bias. */
@@ -243,6 +311,10 @@ INLINE void NAME(add_up_gradients)(const struct norm_call *call)
 static void NAME(backward_share)(void *argument)
 {
     struct norm_call call = *(const struct norm_call *)argument;
+    if (call.packed) {
+        FOR_ACTIVATION(call.slope_behind, unpack, &call)
+        openmp.barrier();
+    }
     if (call.mean)
         NAME(add_up_gradients)(&call);
     if (!call.y.values)
@@ -258,8 +330,12 @@ static void NAME(backward_share)(void *argument)
 static int NAME(run)(void (*share)(void *), struct norm_call call, unsigned threads)
 {
     REAL *work = malloc((size_t)(call.channels * (2 + 2 * (int64_t)threads)) * sizeof(REAL));
-    if (!work)
+    call.digits = call.packed ? new_digits(windows_of(&call), call.slope_behind) : NULL;
+    if (!work || (call.packed && !call.digits)) {
+        free(work);
+        free(call.digits);
         return 1;
+    }
     call.scale = work;
     call.shift = work + call.channels;
     call.sums = work + 2 * call.channels;
@@ -268,11 +344,12 @@ static int NAME(run)(void (*share)(void *), struct norm_call call, unsigned thre
         NAME(find_scale_and_shift)(&call, (struct share){0, call.channels});
     openmp.run_parallel(share, &call, threads, 0);
     free(work);
+    free(call.digits);
     return 0;
 }
 
 /* `x` -> `kept`, activated; its `mean`, `inverse_std` and unbiased `variance`, by which the running
-   ones move; and `y`, normalised and activated, or pooled with its `codes`; whichever there are */
+   ones move; and `y`, normalised and activated, or pooled and `packed`; whichever there are */
 int NAME(measure)(const struct norm_call *call, unsigned threads)
 {
     return NAME(run)(NAME(measure_share), *call, threads);
@@ -284,7 +361,7 @@ int NAME(normalize)(const struct norm_call *call, unsigned threads)
     return NAME(run)(NAME(normalize_share), *call, threads);
 }
 
-/* `grad` -> `y` with `passed` added, `grad_weight` and `grad_bias`, whichever there are */
+/* `grad` and `more` -> `y` with `passed` added, `grad_weight` and `grad_bias`, whichever there are */
 int NAME(normalize_backward)(const struct norm_call *call, unsigned threads)
 {
     return NAME(run)(NAME(backward_share), *call, threads);

@@ -46,7 +46,7 @@ def take(x: Tensor, call: BatchNormCall, kernel_size: int) -> bool:
 def run(
     x: Tensor, batch_norm: BatchNormCall, slope: float, *, ceil_mode: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The pooled map, its `CellCodes` with signs, and the batch's statistics; running ones move.
+    """The pooled map, its packed codes, and the batch's statistics; running ones move.
 
     Args:
         x: (N, C, H, W), dense.
@@ -54,23 +54,23 @@ def run(
         slope: Of the activation.
         ceil_mode: Whether a last window may reach over the edge.
 
-    Shape: twice (N, C, H / 2, W / 2), rounded up in ceil mode, the second one uint8; and (2, C).
+    Shape: (N, C, H / 2, W / 2), rounded up in ceil mode; a line of uint8; and (2, C).
     """
-    pooled, codes = pool.empty_pooled(x, LAYOUT, ceil_mode=ceil_mode)
+    pooled, packed = pool.empty_pooled(x, slope, LAYOUT, ceil_mode=ceil_mode)
     moments = x.new_empty((2, x.shape[1]))
     if type(x) is Tensor:
         call = begin(x, moments)
         add_batch_norm(call, batch_norm)
-        call.y, call.codes = map_of(pooled), codes.data_ptr()
+        call.y, call.packed = map_of(pooled), packed.data_ptr()
         call.height, call.width, call.rows, call.columns = *x.shape[2:], *pooled.shape[2:]
         call.slope_before, call.slope_behind = IDENTITY, slope
         kernels().run("measure", x.dtype, call)
-    return pooled, codes, moments
+    return pooled, packed, moments
 
 
 def run_backward(
     grad: Tensor,
-    codes: Tensor,
+    packed: Tensor,
     x: Tensor,
     moments: Moments,
     weight: Tensor | None,
@@ -81,15 +81,16 @@ def run_backward(
     """The gradients of the norm's input, weight and bias, those that are wanted.
 
     Shape:
-        - grad, codes: (N, C, H / 2, W / 2), in any memory format.
-        - x: (N, C, H, W), likewise.
+        - grad: (N, C, H / 2, W / 2), in any memory format.
+        - packed: As from `run`.
+        - x: (N, C, H, W), in any memory format.
     """
     # Hooks on saved tensors need not give them back in their memory format.
-    grad, codes, x = (y.contiguous(memory_format=LAYOUT) for y in (grad, codes, x))
+    grad, x = (y.contiguous(memory_format=LAYOUT) for y in (grad, x))
     gradients = empty_gradients(x, wanted)
     if type(x) is Tensor:
         call = begin(x, moments)
-        call.grad, call.codes = Map(grad.data_ptr(), x.shape[1]), codes.data_ptr()
+        call.grad, call.packed = Map(grad.data_ptr(), x.shape[1]), packed.data_ptr()
         call.height, call.width, call.rows, call.columns = *x.shape[2:], *grad.shape[2:]
         call.weight, call.bias = address_of(weight), address_of(bias)
         add_gradients(call, gradients)

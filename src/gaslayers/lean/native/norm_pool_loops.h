@@ -1,10 +1,30 @@
 /* Norm, activation and 2x2 max pooling in one pass, for one type of values: part of norm_loops.h. */
 
-typedef uint8_t NAME(bytes) __attribute__((vector_size(WIDTH / sizeof(REAL))));
+/* Digits between bytes in memory and a vector's lanes. GCC converts vectors of bytes one by one; by
+   changing places within a vector it takes an instruction or two. */
 
-INLINE uint8_t *NAME(codes_of)(const struct norm_call *call, int64_t window, struct lanes lanes)
+INLINE NAME(mask) NAME(load_digits)(const uint8_t *digits, struct lanes lanes)
 {
-    return call->codes + window * call->channels + lanes.first;
+    uint64_t bytes = 0;
+    byte_vector from;
+    memcpy(&bytes, digits, (size_t)lanes.count);
+    for (int i = 0; i < WIDTH; i++) /* after the lanes' bytes there are zeros */
+        from[i] = i % sizeof(REAL) ? WIDTH - 1 : i / sizeof(REAL);
+    return (NAME(mask))__builtin_shuffle((byte_vector)(word_vector){bytes}, from);
+}
+
+INLINE void NAME(store_digits)(uint8_t *digits, struct lanes lanes, NAME(mask) stored)
+{
+    byte_vector from;
+    for (int i = 0; i < WIDTH; i++)
+        from[i] = (uint8_t)(i * sizeof(REAL)); /* modulo the width, as only the first ones count */
+    from = __builtin_shuffle((byte_vector)stored, from);
+    memcpy(digits, &from, (size_t)lanes.count);
+}
+
+INLINE uint8_t *NAME(digits_at)(const struct norm_call *call, int64_t window, struct lanes lanes)
+{
+    return call->digits + window * call->channels + lanes.first;
 }
 
 /* The larger one and its place; of equal values the first, of NaNs the last. */
@@ -43,16 +63,15 @@ INLINE void NAME(pool_lanes)(
     if (activation == RELU) {
         NAME(mask) passes = ~(NAME(mask))(best <= 0); /* the gradient of a NaN, too */
         best = (NAME(vector))((NAME(mask))best & passes);
-        places += passes & SIGN;
+        places = (passes & places) | (~passes & NOWHERE);
     } else if (activation == LEAKY_RELU) {
-        places += (NAME(mask))(best > 0) & SIGN;
+        places += (NAME(mask))(best > 0) & POSITIVE;
     }
     NAME(store)(NAME(pixel)(&call->y, window.number), lanes, best);
-    NAME(bytes) codes = __builtin_convertvector(places, NAME(bytes));
-    memcpy(NAME(codes_of)(call, window.number, lanes), &codes, (size_t)lanes.count);
+    NAME(store_digits)(NAME(digits_at)(call, window.number, lanes), lanes, places);
 }
 
-/* `x` -> `y` and `codes` */
+/* `x` -> `y` and `digits` */
 INLINE void NAME(pool_windows)(const struct norm_call *call, enum activation activation)
 {
     int64_t count = call->pixels / (call->height * call->width);
@@ -69,35 +88,40 @@ INLINE void NAME(pool_windows)(const struct norm_call *call, enum activation act
     }
 }
 
-/* What a pixel gets of the gradient of its window, before the activation. */
-INLINE NAME(vector) NAME(unpooled)(
-    struct lanes lanes, const struct norm_call *call, const struct cursor *cursor,
-    enum activation activation)
+INLINE void NAME(pack)(const struct norm_call *call, enum activation activation)
 {
-    int64_t window = window_of(call, cursor);
-    NAME(vector) grad = {0};
-    if (window < 0)
-        return grad;
-    grad = NAME(load)(NAME(pixel)(&call->grad, window), lanes);
-    NAME(bytes) bytes = {0};
-    memcpy(&bytes, NAME(codes_of)(call, window, lanes), (size_t)lanes.count);
-    NAME(mask) codes = __builtin_convertvector(bytes, NAME(mask));
-    NAME(mask) passes = codes >= SIGN;
-    if (activation == RELU)
-        grad = (NAME(vector))((NAME(mask))grad & passes);
-    else if (activation == LEAKY_RELU)
-        grad = NAME(select)(passes, grad, grad * (REAL)call->slope_behind);
-    return (NAME(vector))((NAME(mask))grad & ((codes & (SIGN - 1)) == place_of(cursor)));
+    pack_digits(call->digits, call->packed, windows_of(call), activation);
 }
 
-/* The gradient of a pixel before the activation behind the norm, and before the pooling. */
-INLINE NAME(vector) NAME(grad_before)(
-    struct lanes lanes, const struct norm_call *call, int64_t pixel, const struct cursor *cursor,
-    NAME(vector) x, enum activation activation)
+INLINE void NAME(unpack)(const struct norm_call *call, enum activation activation)
 {
-    if (call->codes)
-        return NAME(unpooled)(lanes, call, cursor, activation);
-    NAME(vector) grad = NAME(load)(NAME(pixel)(&call->grad, pixel), lanes);
-    NAME(vector) result = NAME(normed)(lanes, call, x);
-    return NAME(let_through)(grad, result, (REAL)call->slope_behind, activation);
+    unpack_digits(call->packed, call->digits, windows_of(call), activation);
+}
+
+/* The gradient of a window, before the activation, and its digits. */
+struct NAME(window_gradient) {
+    NAME(vector) grad;
+    NAME(mask) places;
+};
+
+INLINE struct NAME(window_gradient) NAME(load_window)(
+    struct lanes lanes, const struct norm_call *call, int64_t window, enum activation activation)
+{
+    struct NAME(window_gradient) of = {{0}, {0}};
+    if (window < 0)
+        return of;
+    of.grad = NAME(load)(NAME(pixel)(&call->grad, window), lanes);
+    of.places = NAME(load_digits)(NAME(digits_at)(call, window, lanes), lanes);
+    if (activation == LEAKY_RELU) {
+        NAME(mask) passes = of.places >= POSITIVE;
+        of.grad = NAME(select)(passes, of.grad, of.grad * (REAL)call->slope_behind);
+        of.places &= POSITIVE - 1;
+    }
+    return of;
+}
+
+/* What a pixel at this place gets of it. */
+INLINE NAME(vector) NAME(unpooled)(struct NAME(window_gradient) of, int32_t place)
+{
+    return (NAME(vector))((NAME(mask))of.grad & (of.places == place));
 }

@@ -8,20 +8,27 @@
 #include "threads.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct pool_call {
-    void *whole;    /* (N, H, W, C) */
-    void *small;    /* (N, rows, columns, C), like the codes */
-    uint8_t *codes; /* a window: the place of its largest value, and SIGN if its gradient passes */
+    void *whole; /* (N, H, W, C) */
+    void *small; /* (N, rows, columns, C), a window a value */
+    uint8_t *packed; /* the digits of all windows */
+    uint8_t *digits; /* the same, a byte each: what a kernel works in */
     int64_t count, channels, height, width, rows, columns;
-    double slope;   /* of the activation, below zero */
+    double slope; /* of the activation, below zero */
 };
 
 enum {
     MANY = 64,   /* channels, along which loops over them alone are fast */
     LINE = 1024, /* values brought together on a thread's stack */
 };
+
+INLINE int64_t windows_of(const struct pool_call *call)
+{
+    return call->count * call->rows * call->columns * call->channels;
+}
 
 /* Of how many bands, and columns of each, the windows are brought together. */
 struct batch {

@@ -19,10 +19,10 @@ INLINE struct NAME(window) NAME(larger)(struct NAME(window) best, REAL value, in
     return best;
 }
 
-/* Stores the i-th window's value and code; `right` and `below` are the places of its neighbours. */
+/* Stores the i-th window's value and digit; `right` and `below` are the places of its neighbours. */
 INLINE void NAME(pool_window)(
     REAL upper_left, REAL upper_right, REAL lower_left, REAL lower_right, int32_t right,
-    int32_t below, REAL slope, enum activation activation, REAL *pooled, uint8_t *codes, int64_t i)
+    int32_t below, REAL slope, enum activation activation, REAL *pooled, uint8_t *digits, int64_t i)
 {
     /* A ReLU keeps order, and is applied to what is pooled. */
     REAL inner = activation == LEAKY_RELU ? slope : 1;
@@ -33,21 +33,23 @@ INLINE void NAME(pool_window)(
     if (activation == RELU) {
         int passes = !(best.value <= 0); /* the gradient of a NaN passes, too */
         best.value = passes ? best.value : 0;
-        best.place = passes ? best.place + SIGN : best.place;
+        best.place = passes ? best.place : NOWHERE;
     } else if (activation == LEAKY_RELU) {
-        best.place = best.value > 0 ? best.place + SIGN : best.place;
+        best.place = best.value > 0 ? best.place + POSITIVE : best.place;
     }
     pooled[i] = best.value;
-    codes[i] = (uint8_t)best.place;
+    digits[i] = (uint8_t)best.place;
 }
 
 /* What the value at this place gets of its window's gradient. */
 INLINE REAL NAME(unpooled)(
-    REAL grad, int32_t code, int32_t place, REAL slope, enum activation activation)
+    REAL grad, int32_t digit, int32_t place, REAL slope, enum activation activation)
 {
-    REAL held_back = activation == LEAKY_RELU ? grad * slope : 0;
-    REAL passed = activation == IDENTITY || code >= SIGN ? grad : held_back;
-    return (code & (SIGN - 1)) == place ? passed : 0;
+    if (activation == LEAKY_RELU) {
+        grad = digit >= POSITIVE ? grad : grad * slope;
+        digit &= POSITIVE - 1;
+    }
+    return digit == place ? grad : 0;
 }
 
 /* Many channels: the innermost loops run along these. */
@@ -70,10 +72,10 @@ INLINE void NAME(pool_channels)(const struct pool_call *call, enum activation ac
             const REAL *lower_left = upper_left + (below ? width * channels : 0);
             const REAL *lower_right = lower_left + (right ? channels : 0);
             REAL *restrict pooled = (REAL *)call->small + (band * columns + column) * channels;
-            uint8_t *restrict codes = call->codes + (band * columns + column) * channels;
+            uint8_t *restrict digits = call->digits + (band * columns + column) * channels;
             for (int64_t i = 0; i < channels; i++)
                 NAME(pool_window)(upper_left[i], upper_right[i], lower_left[i], lower_right[i],
-                                  right, below, slope, activation, pooled, codes, i);
+                                  right, below, slope, activation, pooled, digits, i);
         }
     }
 }
@@ -88,7 +90,7 @@ INLINE void NAME(unpool_channels)(const struct pool_call *call, enum activation 
         for (int64_t column = 0; column < columns; column++) {
             const REAL *restrict grads =
                 (const REAL *)call->small + (band * columns + column) * channels;
-            const uint8_t *restrict codes = call->codes + (band * columns + column) * channels;
+            const uint8_t *restrict digits = call->digits + (band * columns + column) * channels;
             for (int32_t place = 0; place < 4; place++) {
                 int64_t y = 2 * (band % rows) + place / 2, x = 2 * column + place % 2;
                 if (y >= height || x >= width)
@@ -96,7 +98,7 @@ INLINE void NAME(unpool_channels)(const struct pool_call *call, enum activation 
                 REAL *restrict to = (REAL *)call->whole +
                     ((band / rows * height + y) * width + x) * channels;
                 for (int64_t i = 0; i < channels; i++)
-                    to[i] = NAME(unpooled)(grads[i], codes[i], place, slope, activation);
+                    to[i] = NAME(unpooled)(grads[i], digits[i], place, slope, activation);
             }
         }
 }
@@ -186,10 +188,10 @@ INLINE void NAME(pool_lines)(const struct pool_call *call, enum activation activ
                 }
             }
             REAL *restrict pooled = (REAL *)call->small + (band * columns + column) * channels;
-            uint8_t *restrict codes = call->codes + (band * columns + column) * channels;
+            uint8_t *restrict digits = call->digits + (band * columns + column) * channels;
             for (int64_t i = 0; i < joined * windows * channels; i++)
                 NAME(pool_window)(lines[0][i], lines[1][i], lines[2][i], lines[3][i], 1, 2, slope,
-                                  activation, pooled, codes, i);
+                                  activation, pooled, digits, i);
         }
 }
 
@@ -208,11 +210,11 @@ INLINE void NAME(unpool_lines)(const struct pool_call *call, enum activation act
             int64_t pairs = smaller(windows, width / 2 - column);
             const REAL *restrict grads =
                 (const REAL *)call->small + (band * columns + column) * channels;
-            const uint8_t *restrict codes = call->codes + (band * columns + column) * channels;
+            const uint8_t *restrict digits = call->digits + (band * columns + column) * channels;
             for (int32_t place = 0; place < 4; place++) {
                 REAL *restrict line = lines[place];
                 for (int64_t i = 0; i < joined * windows * channels; i++)
-                    line[i] = NAME(unpooled)(grads[i], codes[i], place, slope, activation);
+                    line[i] = NAME(unpooled)(grads[i], digits[i], place, slope, activation);
             }
             for (int64_t i = 0; i < joined; i++) {
                 int64_t y = 2 * ((band + i) % rows), at = i * windows * channels;
@@ -237,6 +239,16 @@ INLINE void NAME(unpool_lines)(const struct pool_call *call, enum activation act
     case IDENTITY: NAME(name)(call, IDENTITY); break; \
     }
 
+INLINE void NAME(pack)(const struct pool_call *call, enum activation activation)
+{
+    pack_digits(call->digits, call->packed, windows_of(call), activation);
+}
+
+INLINE void NAME(unpack)(const struct pool_call *call, enum activation activation)
+{
+    unpack_digits(call->packed, call->digits, windows_of(call), activation);
+}
+
 static void NAME(pool_share)(void *argument)
 {
     const struct pool_call *call = argument;
@@ -244,29 +256,42 @@ static void NAME(pool_share)(void *argument)
         RUN(pool_lines, call)
     else
         RUN(pool_channels, call)
+    openmp.barrier();
+    RUN(pack, call)
 }
 
 static void NAME(unpool_share)(void *argument)
 {
     const struct pool_call *call = argument;
+    RUN(unpack, call)
+    openmp.barrier();
     if (call->channels < MANY)
         RUN(unpool_lines, call)
     else
         RUN(unpool_channels, call)
 }
 
-/* `whole` -> `small` and `codes` */
-int NAME(pool)(struct pool_call *call, unsigned threads)
+/* Runs a kernel in memory of its own; not 0: there is none. */
+static int NAME(run_pool)(void (*share)(void *), struct pool_call call, unsigned threads)
 {
-    openmp.run_parallel(NAME(pool_share), call, threads, 0);
+    call.digits = new_digits(windows_of(&call), call.slope);
+    if (!call.digits)
+        return 1;
+    openmp.run_parallel(share, &call, threads, 0);
+    free(call.digits);
     return 0;
 }
 
-/* `small`, a gradient, and `codes` -> `whole`, the gradient before, where a window covers it */
-int NAME(unpool)(struct pool_call *call, unsigned threads)
+/* `whole` -> `small` and `packed` */
+int NAME(pool)(const struct pool_call *call, unsigned threads)
 {
-    openmp.run_parallel(NAME(unpool_share), call, threads, 0);
-    return 0;
+    return NAME(run_pool)(NAME(pool_share), *call, threads);
+}
+
+/* `small`, a gradient, and `packed` -> `whole`, the gradient before, where a window covers it */
+int NAME(unpool)(const struct pool_call *call, unsigned threads)
+{
+    return NAME(run_pool)(NAME(unpool_share), *call, threads);
 }
 
 #undef RUN

@@ -1,0 +1,95 @@
+"""The gradient of an image that a convolution reads, by a kernel of our own.
+
+An image has few channels, and a G step ends with its gradient. PyTorch's kernel takes as long as if
+it had sixteen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from gaslayers.lean.native import availability
+from gaslayers.lean.native.kernels import kernels
+from gaslayers.lean.native.norm_call import LAYOUT, is_even, map_of
+
+_MAX_CHANNELS = 4
+_MIN_CELLS = 4
+"""Of a convolution's kernel; with fewer, PyTorch's is as fast."""
+
+_KINDS = {Tensor, nn.Parameter, FakeTensor}
+
+_STRIDES = ctypes.c_int64 * 4
+
+
+class _Call(ctypes.Structure):
+    """``struct image_call`` of image_gradient.c."""
+
+    _fields_ = (
+        ("grad", ctypes.c_void_p),
+        ("grad_stride", ctypes.c_int64),
+        ("weight", ctypes.c_void_p),
+        ("weight_strides", _STRIDES),
+        ("image", ctypes.c_void_p),
+        *[(name, ctypes.c_int64) for name in ("count", "channels", "height", "width")],
+        *[(name, ctypes.c_int64) for name in ("out_channels", "rows", "columns")],
+        *[(name, ctypes.c_int64) for name in ("kernel_rows", "kernel_columns")],
+        *[(name, ctypes.c_int64) for name in ("padding_rows", "padding_columns")],
+        *[(name, ctypes.c_void_p) for name in ("taps", "lines")],
+        ("line_width", ctypes.c_int64),
+    )
+
+
+def suits(
+    grad: Tensor,
+    weight: Tensor,
+    shape: Sequence[int],
+    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int],
+) -> bool:
+    """Whether the kernel runs, and faster than PyTorch's.
+
+    Args:
+        grad: Of the convolution's output.
+        weight: The convolution's.
+        shape: Of the image.
+        geometry: The convolution's stride, padding, dilation and groups.
+    """
+    stride, padding, dilation, groups = geometry
+    height, width = weight.shape[2:]
+    return (
+        0 < shape[1] <= _MAX_CHANNELS
+        and height * width >= _MIN_CELLS
+        and stride == dilation == (1, 1)
+        and groups == 1
+        and padding[0] < height
+        and padding[1] < width
+        and grad.numel() > 0
+        and grad.dtype == weight.dtype == torch.float32
+        and type(weight) in _KINDS
+        and availability.takes(grad)
+        and is_even(grad)
+    )
+
+
+def run(grad: Tensor, weight: Tensor, shape: Sequence[int], padding: tuple[int, int]) -> Tensor:
+    """The gradient of an image; only where `suits` says so.
+
+    Shape:
+        - grad: (N, out_channels, H', W').
+        - weight: (out_channels, C, k, l).
+        - Output: ``shape``, which is (N, C, H, W), in channels_last.
+    """
+    image = torch.empty(tuple(shape), dtype=grad.dtype, device=grad.device, memory_format=LAYOUT)
+    if type(image) is Tensor:  # and not a fake one, which has no memory
+        place, strides = map_of(grad), _STRIDES(*weight.stride())
+        sizes = (*shape, *grad.shape[1:], *weight.shape[2:], *padding)
+        kernels().run(
+            "image_gradient",
+            grad.dtype,
+            _Call(place.values, place.stride, weight.data_ptr(), strides, image.data_ptr(), *sizes),
+        )
+    return image
