@@ -34,11 +34,14 @@ def test_prediction_is_that_of_the_step_which_runs(make_game, case):
     # What the run's own D keeps of its own images, both batches together.
     real = game._to_device(game.batches.training(0))
     step = DiscriminatorStep(game.discriminator, game.discriminator_loss)
-    assert found.saved_bytes == saved_bytes(step, (real, real.clone()))
+    inputs = (real, real.clone())
     optimizer = functools.partial(make_optimizer, config=game.config)
     with native.switched_off():
-        report = peak_memory(step, (real, real.clone()), optimizer=optimizer)
-    assert found.tensor_peak == report.peak
+        assert found.saved_bytes == saved_bytes(step, inputs)
+        assert found.tensor_peak == peak_memory(step, inputs, optimizer=optimizer).peak
+    # Kernels, where they run, take no more.
+    assert found.saved_bytes >= saved_bytes(step, inputs)
+    assert found.tensor_peak >= peak_memory(step, inputs, optimizer=optimizer).peak
 
 
 def test_prediction_leaves_the_game_alone(make_game):

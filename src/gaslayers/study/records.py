@@ -70,7 +70,7 @@ class MemoryReading(BaseModel):
 
 
 class MemoryPrediction(BaseModel):
-    """Bytes of one D step, counted without running it; plain: with the lean paths off."""
+    """Bytes of one D step by PyTorch's operators, not run; plain: with the lean paths off."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
