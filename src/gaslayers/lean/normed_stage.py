@@ -15,11 +15,11 @@ from gaslayers.lean.activation_pool import activate_and_pool
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, count_batch, is_batch_norm, read_call
 from gaslayers.lean.execution import find_hooked, is_batch
+from gaslayers.lean.kernel_pool import KernelPool
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
-from gaslayers.lean.native.norm_call import is_even
+from gaslayers.lean.native.norm_call import LAYOUT, is_even
 from gaslayers.lean.native.norm_choice import take_call
-from gaslayers.lean.pool_choice import code_pool
 
 
 class LiveBatchNorm(torch.autograd.Function):
@@ -64,7 +64,7 @@ class LiveBatchNormMaxPool(torch.autograd.Function):
         """(N, C, H, W) -> (N, C, H / 2, W / 2), rounded up in ceil mode."""
         pooled, packed, moments = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
         ctx.eps, ctx.slope = call.eps, slope
-        ctx.pool = code_pool(x, slope, norm_pool.WINDOW, ceil_mode=ceil_mode)
+        ctx.pool = KernelPool(slope, norm_pool.WINDOW, ceil_mode, x.shape, LAYOUT)
         ctx.save_for_backward(x, weight, bias, moments, packed)
         return pooled
 

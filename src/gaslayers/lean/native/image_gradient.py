@@ -1,7 +1,7 @@
 """The gradient of an image that a convolution reads, by a kernel of our own.
 
-An image has few channels, and a G step ends with its gradient. PyTorch's kernel takes as long as if
-it had sixteen.
+An image has few channels, and a G step ends with its gradient. PyTorch's kernel holds channels in
+its vectors, which those of an image hardly fill.
 """
 
 from __future__ import annotations
