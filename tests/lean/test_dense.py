@@ -19,12 +19,20 @@ from torchvision.models.densenet import _DenseBlock
 
 from gaslayers import DenseBlock, DepthwiseConvNormAct, DepthwiseInceptionBlock, InceptionBlock
 from gaslayers.testing import feature_maps
-from tests.lean.twins import assert_equal_but_for_moving_statistics, module_bytes, step, twin_of
+from tests.lean.twins import (
+    assert_close_twins,
+    assert_equal_but_for_moving_statistics,
+    module_bytes,
+    step,
+    twin_of,
+)
 
 LEAN = "one buffer"
 # Where another kernel or another order of sums runs, as shares of the largest value.
 TOLERANCES = {torch.float32: 1e-6, torch.float64: 1e-12}
 LEAKY = partial(nn.LeakyReLU, 0.2)
+JOINED = "inception, even kernel"
+"""The kind whose branches run as one convolution, which adds up in another order."""
 
 
 class Halving(nn.Module):
@@ -59,9 +67,7 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "bottleneck": {"bottleneck_factor": 2},
     "inception": {"layer": InceptionBlock},
-    "inception, even kernel": {
-        "layer": partial(InceptionBlock, bottleneck=False, kernel_sizes=(2, 3))
-    },
+    JOINED: {"layer": partial(InceptionBlock, bottleneck=False, kernel_sizes=(2, 3))},
     "inception, wider inside": {
         "layer": partial(InceptionBlock, bottleneck_channels=(3, 3), kernel_sizes=(3, 1))
     },
@@ -158,7 +164,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     input_grad=st.booleans(),
     data=st.data(),
 )
-def test_block_equals_its_plain_twin_bit_for_bit(
+def test_block_equals_its_plain_twin(
     x: Tensor, num_layers, kind, norm, activation, memory_efficient, training, input_grad, data
 ) -> None:
     if norm == "none" and activation == "in place":
@@ -177,21 +183,27 @@ def test_block_equals_its_plain_twin_bit_for_bit(
     for parameter, is_frozen in zip(parameters, frozen, strict=True):
         parameter.requires_grad_(not is_frozen)
     assert block.execution.path == LEAN
-    assert_equal_but_for_moving_statistics(block, x, input_grad=input_grad)
+    if kind == JOINED:
+        assert_close_twins(block.double(), x.double(), input_grad=input_grad)
+    else:
+        assert_equal_but_for_moving_statistics(block, x, input_grad=input_grad)
 
 
 @pytest.mark.parametrize("norm", ["batch norm", "constant"])
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_each_parameter_alone_gets_its_gradient(kind: str, norm: str) -> None:
-    block = build(kind, norm_layer=NORMS[norm])
-    x = torch.randn(2, 4, 3, 3)
+    block = build(kind, norm_layer=NORMS[norm]).double()
+    x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
     for trained in dict(block.named_parameters()):
         alone = copy.deepcopy(block)
         for name, parameter in alone.named_parameters():
             parameter.requires_grad_(name == trained)
         name = f"grad of {trained}"
         expected = step(twin_of(alone), x, input_grad=False)[name]
-        assert torch.equal(step(alone, x, input_grad=False)[name], expected), name
+        found = step(alone, x, input_grad=False)[name]
+        # In front of a norm the gradient of a bias is zero, and what is found is rounding.
+        tolerance = 1e-12 * max(1.0, expected.abs().max().item()) if kind == JOINED else 0.0
+        torch.testing.assert_close(found, expected, rtol=0.0, atol=tolerance, msg=name)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
@@ -208,7 +220,7 @@ def test_single_channels_in_channels_last_memory_equal_plain(dtype: torch.dtype)
     [
         ("3x3", False),
         ("bottleneck", True),
-        ("inception, even kernel", True),
+        (JOINED, True),
         ("depthwise inception, norm after activation", True),
     ],
 )

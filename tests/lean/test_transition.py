@@ -77,8 +77,11 @@ def test_block_equals_its_plain_twin(
     for parameter, is_frozen in zip(parameters, frozen, strict=True):
         parameter.requires_grad_(not is_frozen)
     assert block.execution.path == LEAN
-    if layer == "depthwise inception" and layout_of(x) == torch.channels_last and take(x, ()):
-        # The gradient of its last norm is a slice, which kernels of ours add up as a whole map.
+    # The gradient of its last norm is a slice, which kernels of ours add up as a whole map.
+    adds_otherwise = (
+        layer == "depthwise inception" and layout_of(x) == torch.channels_last and take(x, ())
+    )
+    if adds_otherwise or layer == "inception":  # whose branches run as one convolution
         assert_close_twins(block.double(), x.double(), input_grad=input_grad)
     else:
         assert_equal_twins(block, x, input_grad=input_grad)

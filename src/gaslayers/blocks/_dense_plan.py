@@ -19,7 +19,9 @@ from gaslayers.blocks.inception import InceptionBlock
 from gaslayers.lean.activations import negative_slope
 from gaslayers.lean.batch_norm import is_batch_norm
 from gaslayers.lean.dense import Plan
-from gaslayers.lean.dense_branch import Branch, Convolution
+from gaslayers.lean.dense_branch import Branch
+from gaslayers.lean.dense_convolution import Convolution, LoneConvolution
+from gaslayers.lean.dense_join import join_branches
 from gaslayers.lean.dense_layer import Layer
 from gaslayers.lean.dense_norm import BatchNorm, Scaling
 from gaslayers.lean.dense_slots import Slot
@@ -50,9 +52,7 @@ def read_plan(
     read, channels = [], in_channels
     for layer in layers:
         read.append(reader.dense_layer(layer, channels))
-        channels += sum(
-            reader.tensors[branch.convolutions[-1].weight].shape[0] for branch in read[-1].branches
-        )
+        channels += sum(branch.out_channels(reader.tensors) for branch in read[-1].branches)
     norms = [layer.front.batch_norm for layer in read]
     epsilons = {norm.eps for norm in norms if norm is not None}
     if len(epsilons) > 1:
@@ -181,6 +181,8 @@ class _Reader:
         _require(not in_place, activation, "changes in place what others read")
         if type(convolution) in (InceptionBlock, DepthwiseInceptionBlock):
             branches = [self._branch(branch, channels) for branch in convolution.branches]
+            joined = convolution.memory_efficient and join_branches(branches, self.tensors)
+            branches = [joined] if joined else branches
         else:
             branches = [self._branch(convolution, channels)]
         return Layer(channels, front, tuple(branches))
@@ -190,7 +192,7 @@ class _Reader:
         following: list[NormActivation] = []
         for unit in _units(module):
             convolutions.append(self._convolution(unit, channels))
-            channels = self.tensors[convolutions[-1].weight].shape[0]
+            channels = convolutions[-1].out_channels(self.tensors)
             following.append(
                 self._norm_activation(
                     unit.norm, unit.activation, channels, activation_first=unit.activation_first
@@ -198,7 +200,7 @@ class _Reader:
             )
         return Branch(tuple(convolutions), tuple(following), self.recompute)
 
-    def _convolution(self, unit: _Unit, channels: int) -> Convolution:
+    def _convolution(self, unit: _Unit, channels: int) -> LoneConvolution:
         convolution: Any = unit.convolution
         _require(type(convolution) is nn.Conv2d, convolution, "is no plain Conv2d")
         weight, dilation, padding = convolution.weight, convolution.dilation, convolution.padding
@@ -216,13 +218,13 @@ class _Reader:
             and 2 * padding[1] + unit.extra_padding == dilation[1] * (width - 1)
         )
         _require(keeps_size, convolution, "changes height or width")
-        return Convolution(
-            self._add(weight),
-            self._slot(convolution.bias),
+        return LoneConvolution(
             padding,
             dilation,
             convolution.groups,
             unit.extra_padding,
+            self._add(weight),
+            self._slot(convolution.bias),
         )
 
     def _norm_activation(

@@ -6,76 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from gaslayers.lean.dense_convolution import Convolution
 from gaslayers.lean.dense_slots import Slot, Slots
 from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.norm_activation import NormActivation
-from gaslayers.lean.precision import cast
-
-
-@dataclasses.dataclass(frozen=True)
-class Convolution:
-    """A `torch.nn.Conv2d` that pads with zeros and keeps height and width.
-
-    Args:
-        weight: The kernel.
-        bias: Offset of each output channel.
-        padding: Zeros at each end of height and width.
-        dilation: Spacing of the kernel's cells.
-        groups: Groups of the convolution.
-        extra_padding: Zeros put at the bottom and right beforehand.
-    """
-
-    weight: int
-    bias: Slot
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-    extra_padding: int
-
-    @property
-    def parameters(self) -> tuple[Slot, ...]:
-        """The slots whose gradients can be asked for."""
-        return (self.weight, self.bias)
-
-    def _operands(self, x: Tensor, slots: Slots) -> tuple[Tensor, Tensor, Tensor | None]:
-        if self.extra_padding:
-            x = F.pad(x, (0, self.extra_padding, 0, self.extra_padding))
-        weight, bias = slots.tensors[self.weight], slots.get(self.bias)
-        dtype = slots.dtype
-        return cast(x, dtype), cast(weight, dtype), None if bias is None else cast(bias, dtype)
-
-    def forward(self, x: Tensor, slots: Slots) -> Tensor:
-        """(N, C, H, W) -> (N, out_channels, H, W)."""
-        x, weight, bias = self._operands(x, slots)
-        return F.conv2d(x, weight, bias, 1, self.padding, self.dilation, self.groups)
-
-    def backward(self, grad: Tensor, x: Tensor, slots: Slots, *, wants_x: bool) -> Tensor | None:
-        """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
-        mask = [wants_x, slots.wants(self.weight), slots.wants(self.bias)]
-        if not any(mask):
-            return None
-        padded, weight, bias = self._operands(x, slots)
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            cast(grad, slots.dtype),
-            padded,
-            weight,
-            None if bias is None else list(bias.shape),
-            [1, 1],
-            list(self.padding),
-            list(self.dilation),
-            False,
-            [0, 0],
-            self.groups,
-            mask,
-        )
-        slots.put(self.weight, grad_weight)
-        slots.put(self.bias, grad_bias)
-        if grad_x is not None and self.extra_padding:
-            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
-        return grad_x if grad_x is None else cast(grad_x, x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,15 +47,15 @@ class Branch:
     def _reads(self, index: int, slots: Slots) -> bool:
         """Whether the backward pass reads what this convolution read."""
         again = self.recompute and self._needs_output_of(index)
-        return again or slots.wants(self.convolutions[index].weight)
+        return again or self.convolutions[index].wants_weight(slots)
 
     def reads_input(self, slots: Slots) -> bool:
         """Whether the backward pass reads the branch's input, and not only its shape."""
         return self._reads(0, slots)
 
-    def out_channels(self, slots: Slots) -> int:
+    def out_channels(self, tensors: Sequence[Tensor]) -> int:
         """Channels of the output."""
-        return slots.tensors[self.convolutions[-1].weight].shape[0]
+        return self.convolutions[-1].out_channels(tensors)
 
     def forward(self, x: Tensor, slots: Slots) -> tuple[Tensor, list[Tensor | None]]:
         """(N, C, H, W) -> (N, out_channels, H, W), and what `backward` needs of the way."""

@@ -58,7 +58,7 @@ class Layer:
         wants_activated = wants_read or slots.wants(*self.front.parameters)
         total = passed if self.front.is_identity else None
         more: Tensor | None = None  # the last gradient, which kernels add to the others
-        sizes = [branch.out_channels(slots) for branch in self.branches]
+        sizes = [branch.out_channels(slots.tensors) for branch in self.branches]
         pieces = grad.split_with_sizes(sizes, dim=1)
         for branch, piece in zip(reversed(self.branches), reversed(pieces), strict=True):
             own = kept[len(kept) - branch.kept_count :]

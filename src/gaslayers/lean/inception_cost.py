@@ -14,10 +14,15 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from gaslayers.lean.roofline import OPERATOR, traffic
 
 VECTOR = 8
 """Channels that a convolution computes at once: floats in a vector of 32 bytes."""
+
+_LONG_VECTOR_BYTES = 64
 
 # Passes of a training step over a map, reads and writes.
 _CONCATENATION = 4
@@ -81,19 +86,24 @@ class _Time:
 
 
 def _convolution_time(
-    in_channels: int, out_channels: int, kernel_size: int, in_pixels: float
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    in_pixels: float,
+    *,
+    vector: int = VECTOR,
 ) -> float:
     """Time of one convolution; its kernels compute channels by vectors, used to the full or not.
 
     But for an image's few channels, which have kernels of their own.
     """
-    read = in_channels if in_channels < VECTOR else _padded(in_channels)
-    arithmetic = 2.0 * read * _padded(out_channels) * kernel_size**2
+    read = in_channels if in_channels < vector else _padded(in_channels, vector)
+    arithmetic = 2.0 * read * _padded(out_channels, vector) * kernel_size**2
     return _CONVOLUTIONS * (arithmetic + traffic(in_channels * in_pixels + out_channels))
 
 
-def _padded(channels: int) -> int:
-    return -(-channels // VECTOR) * VECTOR
+def _padded(channels: int, vector: int) -> int:
+    return -(-channels // vector) * vector
 
 
 def _units_time(shape: BranchShape, in_channels: int, stride: int) -> _Time:
@@ -195,3 +205,31 @@ def choose(shapes: tuple[BranchShape, ...], *, in_channels: int, stride: int) ->
         min_pixels=chosen.fixed / gain if gain > 0 else math.inf,
         time=chosen.pixel / plain.pixel,
     )
+
+
+def vector_of(weight: Tensor) -> int:
+    """Channels that a convolution by this kernel computes at once, on this machine."""
+    if weight.is_cpu and torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return _LONG_VECTOR_BYTES // weight.element_size()
+    return VECTOR
+
+
+@functools.lru_cache
+def joining_pays(
+    out_channels: tuple[int, ...], kernel_sizes: tuple[int, ...], *, in_channels: int, vector: int
+) -> bool:
+    """Whether convolutions of one input that keep its size are faster as one, in training.
+
+    Args:
+        out_channels: Channels of each.
+        kernel_sizes: Side of the kernel of each.
+        in_channels: Channels that they read.
+        vector: As from `vector_of`.
+    """
+    together = sum(out_channels)
+    apart = traffic(_CONCATENATION * together) + sum(
+        _convolution_time(in_channels, channels, kernel_size, 1.0, vector=vector)
+        for channels, kernel_size in zip(out_channels, kernel_sizes, strict=True)
+    )
+    joined = _convolution_time(in_channels, together, max(kernel_sizes), 1.0, vector=vector)
+    return joined < apart
