@@ -23,7 +23,9 @@ from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
 from gaslayers.lean.activation_pool import reason_to_keep_maps
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.execution import Execution, find_hooked, plain, reason_for_plain
+from gaslayers.lean.image_stage import order_of_sums, run_image_stage
+from gaslayers.lean.native import image_stage
 from gaslayers.lean.normed_stage import normalize_activate_and_pool
 from gaslayers.lean.recomputed_stage import reason_to_keep_norm_input, run_recomputed
 from gaslayers.lean.separable_unit import take_apart
@@ -128,11 +130,31 @@ class DownBlock(Block):
         if path == "recomputed":
             unit = take_apart(self.body) if type(self.body) is ConvNormAct else None
             return run_recomputed(x, self.body, self.norm, self.activation, self.pool, unit)
+        if path == "packed" and self.in_channels <= image_stage.MAX_CHANNELS:
+            pooled = self._run_as_image_stage(x)
+            if pooled is not None:
+                return pooled
         # The body's output, N x out_channels x H x W, is not held here: it may be freed on the way.
         if path == "packed":
             return normalize_activate_and_pool(self.body(x), self.norm, self.activation, self.pool)
         x = self.norm(self.body(x))
         return self.pool(self.activation(x))
+
+    def _run_as_image_stage(self, x: Tensor) -> Tensor | None:
+        """Run kernels that do without the body's output, if there are any for these layers."""
+        body = self.body
+        if type(body) is not ConvNormAct or body.extra_padding or not body.memory_efficient:
+            return None
+        bare = body.norm, body.activation, self.norm
+        replaced = body, body.conv, *bare
+        if any(type(module) is not nn.Identity for module in bare) or find_hooked(replaced):
+            return None
+        if any("forward" in module.__dict__ for module in replaced):
+            return None
+        order = order_of_sums(body.conv, x, self.pool)
+        if order is None:
+            return None
+        return run_image_stage(body.conv, x, self.activation, self.pool, columns_first=order)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample: those of its block.

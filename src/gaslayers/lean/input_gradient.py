@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gaslayers.lean.execution import is_batch
+from gaslayers.lean.kernel_pool import KernelPool
 from gaslayers.lean.native import image_gradient
 
 Geometry: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
@@ -29,17 +30,57 @@ def input_gradient(
     geometry: Geometry,
 ) -> Tensor:
     """Gradient of a convolution's output -> that of its input, of these shape and strides."""
-    padding = geometry[1]
-    if (
-        image_gradient.suits(grad, weight, shape, geometry)
-        and not (torch.is_grad_enabled() or is_batch(grad))
-        and _is_exact(
-            *(tuple(shape), tuple(strides), tuple(grad.shape), tuple(weight.shape)),
-            *(weight.stride(), padding, torch.get_num_threads()),
-        )
-    ):
-        return image_gradient.run(grad, weight, shape, padding)
+    if _takes_kernel(grad, tuple(grad.shape), weight, shape, strides, geometry):
+        return image_gradient.run(grad, weight, shape, geometry[1])
     return _by_operator(grad, weight, shape, strides, geometry)
+
+
+def input_gradient_of_pooled(
+    grad: Tensor,
+    packed: Tensor,
+    pool: KernelPool,
+    weight: Tensor,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    geometry: Geometry,
+) -> Tensor:
+    """The same from the gradient of what the convolution's output was activated and pooled to.
+
+    Args:
+        grad: (N, out_channels, H', W'), pooled.
+        packed: The codes of the pooling.
+        pool: The pooling.
+        weight: The convolution's.
+        shape: Of its input.
+        strides: Likewise.
+        geometry: The convolution's.
+    """
+    if not (torch.is_grad_enabled() or is_batch(grad)):
+        grad = grad.contiguous(memory_format=pool.layout)  # which kernels read as lines
+        if _takes_kernel(grad, tuple(pool.shape), weight, shape, strides, geometry):
+            pooled = image_gradient.Pooled(packed, pool.slope, *pool.shape[2:])
+            return image_gradient.run(grad, weight, shape, geometry[1], pooled)
+    grad = pool.backward(grad, (packed,))
+    return input_gradient(grad, weight, shape, strides, geometry)
+
+
+def _takes_kernel(
+    grad: Tensor,
+    output_shape: _Sizes,
+    weight: Tensor,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    geometry: Geometry,
+) -> bool:
+    """Whether a kernel of our own finds this gradient, and to the bit."""
+    return (
+        not (torch.is_grad_enabled() or is_batch(grad))
+        and image_gradient.suits(grad, weight, shape, geometry)
+        and _is_exact(
+            *(tuple(shape), tuple(strides), output_shape, tuple(weight.shape)),
+            *(weight.stride(), geometry[1], torch.get_num_threads()),
+        )
+    )
 
 
 def _by_operator(

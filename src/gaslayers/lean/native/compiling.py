@@ -16,8 +16,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 SOURCES = (
-    *("image_gradient.c", "norm.c", "norm_loops.h", "norm_pool_loops.h"),
-    *("pool.c", "pool_codes.h", "pool_loops.h", "threads.c", "threads.h", "vectors.h"),
+    *("image_gradient.c", "image_stage.c", "multiply_add.h"),
+    *("norm.c", "norm_loops.h", "norm_pool_loops.h", "vectors.h"),
+    *("pool.c", "pool_codes.h", "pool_loops.h", "pool_windows.h", "threads.c", "threads.h"),
 )
 
 # Vectors, but no arithmetic other than what is written: neither fused nor reordered.

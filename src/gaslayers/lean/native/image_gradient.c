@@ -3,16 +3,24 @@
    Where vectors hold channels, as in PyTorch's kernels, an image of one to four fills a fraction of
    them. Here they hold the pixels of a row. Each pixel's sum is one chain of multiplications and
    additions, over the rows, columns and channels of the output in this order, as in PyTorch's kernel
-   for channels_last. */
+   for channels_last.
 
-#include "threads.h"
+   Behind an activation and 2x2 max pooling, the gradient is spread to the convolution's output row by
+   row, on the way to these vectors, and never in memory as a whole. */
 
-#include <stdlib.h>
-#include <string.h>
+#include "pool_codes.h"
+#include "multiply_add.h"
+
+#define REAL float
+#define NAME(name) name##_float
+#include "pool_windows.h"
 
 struct image_call {
-    const float *grad;   /* (N, rows, columns, out_channels) */
+    const float *grad;   /* (N, rows, columns, out_channels), or that of what is pooled */
     int64_t grad_stride; /* from one pixel to the next */
+    const uint8_t *packed; /* the digits of all windows; nothing: there is no pooling */
+    int64_t windows_down, windows_across;
+    double slope; /* of the activation, below zero */
     const float *weight; /* (out_channels, C, kernel_rows, kernel_columns) */
     int64_t weight_strides[4];
     float *image;        /* (N, H, W, C): the result */
@@ -22,17 +30,11 @@ struct image_call {
     float *taps;  /* (C, kernel_rows, kernel_columns, out_channels), from the last weight on */
     float *lines; /* of each thread; so many as kernel_rows, each (out_channels, line_width) */
     int64_t line_width;
+    float *spread; /* of each thread; a row of the convolution's output, and twice one of windows */
+    uint8_t *digits; /* a byte each */
 };
 
-enum { LANES = 8, BLOCK = 4 };
-typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
-
-#ifdef __FMA__
-#include <immintrin.h>
-#define MULTIPLY_ADD _mm256_fmadd_ps
-#else
-#define MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
-#endif
+enum { BLOCK = 4 }; /* vectors of pixels that are summed up at once */
 
 INLINE int64_t rounded_up(int64_t value, int64_t unit)
 {
@@ -63,11 +65,51 @@ INLINE void transpose(const float *from, int64_t from_stride, float *to, int64_t
     }
 }
 
+/* Spreads gradients of a row of windows over one of the two rows that they cover: its even pixels and
+   its odd ones to lines of their own, along which loops are long, and from there in turns. */
+INLINE void spread_row_as(
+    const struct image_call *call, int64_t row, float *restrict to, enum activation activation)
+{
+    int64_t image = row / call->rows, y = row % call->rows, channels = call->out_channels;
+    int64_t size = call->windows_across * channels;
+    int64_t first = (image * call->windows_down + y / 2) * size;
+    int64_t covered = smaller(2 * call->windows_across, call->columns);
+    if (y / 2 >= call->windows_down)
+        covered = 0;
+    for (int32_t right = 0; right < 2 && covered; right++) {
+        const float *restrict grads = call->grad + first;
+        const uint8_t *restrict digits = call->digits + first;
+        float *restrict line = to + (call->columns + right * call->windows_across) * channels;
+        int32_t place = (int32_t)(y % 2 * 2) + right;
+        for (int64_t i = 0; i < size; i++)
+            line[i] = unpooled_float(grads[i], digits[i], place, (float)call->slope, activation);
+        for (int64_t x = right; x < covered; x += 2)
+            memcpy(to + x * channels, line + x / 2 * channels, (size_t)channels * sizeof *to);
+    }
+    for (int64_t i = covered * channels; i < call->columns * channels; i++)
+        to[i] = 0;
+}
+
+static void spread_row(const struct image_call *call, int64_t row, float *to)
+{
+    switch (activation_of(call->slope)) {
+    case RELU: spread_row_as(call, row, to, RELU); break;
+    case LEAKY_RELU: spread_row_as(call, row, to, LEAKY_RELU); break;
+    case IDENTITY: spread_row_as(call, row, to, IDENTITY); break;
+    }
+}
+
 /* Puts a row of the output on its line, channel by channel; around it are zeros. */
-static void fill_line(const struct image_call *call, int64_t row, float *restrict line)
+static void fill_line(
+    const struct image_call *call, int64_t row, float *restrict spread, float *restrict line)
 {
     int64_t stride = call->grad_stride, width = call->line_width;
     const float *grad = call->grad + row * call->columns * stride;
+    if (call->packed) {
+        spread_row(call, row, spread);
+        grad = spread;
+        stride = call->out_channels;
+    }
     float *to = line + call->kernel_columns - 1 - call->padding_columns;
     int64_t columns = call->columns - call->columns % LANES;
     int64_t channels = call->out_channels - call->out_channels % LANES;
@@ -102,12 +144,36 @@ INLINE void add_up(
     memcpy(to, sums, (size_t)vectors * sizeof(vector));
 }
 
+INLINE int64_t spread_size(const struct image_call *call)
+{
+    return (call->columns + 2 * call->windows_across) * call->out_channels;
+}
+
+INLINE int64_t windows_of(const struct image_call *call)
+{
+    return call->count * call->windows_down * call->windows_across * call->out_channels;
+}
+
+static void unpack(const struct image_call *call)
+{
+    switch (activation_of(call->slope)) {
+    case RELU: unpack_digits(call->packed, call->digits, windows_of(call), RELU); break;
+    case LEAKY_RELU: unpack_digits(call->packed, call->digits, windows_of(call), LEAKY_RELU); break;
+    case IDENTITY: unpack_digits(call->packed, call->digits, windows_of(call), IDENTITY); break;
+    }
+}
+
 static void image_share(void *argument)
 {
     struct image_call call = *(const struct image_call *)argument;
     int64_t line_size = call.out_channels * call.line_width, ready = -1;
     float *own = call.lines + openmp.thread_number() * call.kernel_rows * line_size;
+    float *spread = call.spread + openmp.thread_number() * spread_size(&call);
     float values[BLOCK * LANES];
+    if (call.packed) {
+        unpack(&call);
+        openmp.barrier();
+    }
     struct share rows = share_of(call.count * call.height);
     for (int64_t row = rows.first; row < rows.end; row++) {
         int64_t image = row / call.height, y = row % call.height;
@@ -120,7 +186,7 @@ static void image_share(void *argument)
             int64_t number = image * call.rows + source;
             float *line = own + number % call.kernel_rows * line_size;
             if (number > ready)
-                fill_line(&call, ready = number, line);
+                fill_line(&call, ready = number, spread, line);
             lines[i] = line;
         }
         for (int64_t first = 0; first < call.width; first += BLOCK * LANES)
@@ -161,13 +227,18 @@ int image_gradient_float(const struct image_call *argument, unsigned threads)
     int64_t taps = call.channels * call.kernel_rows * call.kernel_columns * call.out_channels;
     call.line_width = rounded_up(call.width, BLOCK * LANES) + call.kernel_columns - 1;
     int64_t lines = threads * call.kernel_rows * call.out_channels * call.line_width;
-    float *work = calloc((size_t)(taps + lines), sizeof(float));
-    if (!work)
-        return 1;
-    call.taps = work;
-    call.lines = work + taps;
-    turn_weights(&call);
-    openmp.run_parallel(image_share, &call, threads, 0);
+    int64_t spread = call.packed ? threads * spread_size(&call) : 0;
+    float *work = calloc((size_t)(taps + lines + spread), sizeof *work);
+    call.digits = call.packed ? new_digits(windows_of(&call), call.slope) : NULL;
+    int failed = !work || (call.packed && !call.digits);
+    if (!failed) {
+        call.taps = work;
+        call.lines = work + taps;
+        call.spread = work + taps + lines;
+        turn_weights(&call);
+        openmp.run_parallel(image_share, &call, threads, 0);
+    }
     free(work);
-    return 0;
+    free(call.digits);
+    return failed;
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ class _Call(ctypes.Structure):
     _fields_ = (
         ("grad", ctypes.c_void_p),
         ("grad_stride", ctypes.c_int64),
+        ("packed", ctypes.c_void_p),
+        *[(name, ctypes.c_int64) for name in ("windows_down", "windows_across")],
+        ("slope", ctypes.c_double),
         ("weight", ctypes.c_void_p),
         ("weight_strides", _STRIDES),
         ("image", ctypes.c_void_p),
@@ -41,6 +45,7 @@ class _Call(ctypes.Structure):
         *[(name, ctypes.c_int64) for name in ("padding_rows", "padding_columns")],
         *[(name, ctypes.c_void_p) for name in ("taps", "lines")],
         ("line_width", ctypes.c_int64),
+        *[(name, ctypes.c_void_p) for name in ("spread", "digits")],
     )
 
 
@@ -75,21 +80,52 @@ def suits(
     )
 
 
-def run(grad: Tensor, weight: Tensor, shape: Sequence[int], padding: tuple[int, int]) -> Tensor:
+class Pooled(NamedTuple):
+    """What stands between a convolution and a gradient: an activation and 2x2 max pooling.
+
+    Args:
+        packed: The codes that `gaslayers.lean.native.pool` packed, for channels_last.
+        slope: The activation's slope below zero.
+        rows: Height of the convolution's output.
+        columns: Width of it.
+    """
+
+    packed: Tensor
+    slope: float
+    rows: int
+    columns: int
+
+
+def run(
+    grad: Tensor,
+    weight: Tensor,
+    shape: Sequence[int],
+    padding: tuple[int, int],
+    pooled: Pooled | None = None,
+) -> Tensor:
     """The gradient of an image; only where `suits` says so.
 
-    Shape:
-        - grad: (N, out_channels, H', W').
-        - weight: (out_channels, C, k, l).
-        - Output: ``shape``, which is (N, C, H, W), in channels_last.
+    Args:
+        grad: (N, out_channels, H', W'), or of what this was pooled to.
+        weight: (out_channels, C, k, l).
+        shape: Of the image, (N, C, H, W).
+        padding: Zeros at each end of height and width.
+        pooled: What ``grad`` is behind, if anything.
+
+    Shape: ``shape``, in channels_last.
     """
     image = torch.empty(tuple(shape), dtype=grad.dtype, device=grad.device, memory_format=LAYOUT)
     if type(image) is Tensor:  # and not a fake one, which has no memory
         place, strides = map_of(grad), _STRIDES(*weight.stride())
-        sizes = (*shape, *grad.shape[1:], *weight.shape[2:], *padding)
-        kernels().run(
-            "image_gradient",
-            grad.dtype,
-            _Call(place.values, place.stride, weight.data_ptr(), strides, image.data_ptr(), *sizes),
+        _, channels, *sides = grad.shape
+        packed, windows, slope = None, [0, 0], 1.0
+        if pooled is not None:
+            packed, windows, slope = pooled.packed.data_ptr(), sides, pooled.slope
+            sides = [pooled.rows, pooled.columns]
+        call = _Call(
+            *(place.values, place.stride, packed, *windows, slope),
+            *(weight.data_ptr(), strides, image.data_ptr(), *shape),
+            *(channels, *sides, *weight.shape[2:], *padding),
         )
+        kernels().run("image_gradient", grad.dtype, call)
     return image

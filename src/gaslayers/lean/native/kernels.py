@@ -14,7 +14,7 @@ DTYPES = {torch.float32: "float", torch.float64: "double"}
 """What there are kernels for, and how C names it."""
 
 _NAMES = ("measure", "normalize", "normalize_backward", "pool", "unpool")
-_OF_FLOATS = ("image_gradient",)
+_OF_FLOATS = ("image_gradient", "image_stage")
 
 
 class Kernels:

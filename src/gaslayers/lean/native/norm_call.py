@@ -45,11 +45,11 @@ def suits(x: Tensor) -> bool:
     PyTorch adds in another order where it takes a map for a contiguous one, as a map of one channel
     or of one pixel an image, and where there are no more pixels than threads.
     """
-    count, channels, height, width = x.shape
+    channels, plane = x.size(1), x.size(2) * x.size(3)
     return (
         channels > 1
-        and height * width > 1
-        and count * height * width > torch.get_num_threads()
+        and plane > 1
+        and x.size(0) * plane > torch.get_num_threads()
         and _pixel_stride(x) is not None
     )
 
@@ -59,7 +59,7 @@ def _pixel_stride(x: Tensor) -> int | None:
     count, _, height, width = x.shape
     to_image, to_channel, to_row, to_pixel = x.stride()
     if width == 1:
-        to_pixel = to_row
+        to_pixel = to_image if height == 1 else to_row
     is_even = (
         to_channel == 1
         and (height == 1 or to_row == width * to_pixel)
@@ -80,13 +80,15 @@ def is_dense(x: Tensor) -> bool:
 
 def map_of(x: Tensor) -> Map:
     """Where a map is; its pixels lie at equal distances."""
-    return Map(x.data_ptr(), _pixel_stride(x))
+    channels = x.size(1)
+    whole = channels > 1 and x.is_contiguous(memory_format=LAYOUT)  # the quick answer
+    return Map(x.data_ptr(), channels if whole else _pixel_stride(x))
 
 
 def begin(x: Tensor, moments: Moments | None) -> Call:
     """A call on ``x`` and its statistics."""
-    count, channels, height, width = x.shape
-    call = Call(x=map_of(x), pixels=count * height * width, channels=channels)
+    channels = x.size(1)
+    call = Call(x=map_of(x), pixels=x.numel() // channels, channels=channels)
     if isinstance(moments, Tensor):  # in place of as many calls of an operator as rows
         step = moments.stride(0) * moments.element_size()
         call.mean = moments.data_ptr()

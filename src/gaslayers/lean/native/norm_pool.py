@@ -56,7 +56,7 @@ def run(
 
     Shape: (N, C, H / 2, W / 2), rounded up in ceil mode; a line of uint8; and (2, C).
     """
-    pooled, packed = pool.empty_pooled(x, slope, LAYOUT, ceil_mode=ceil_mode)
+    pooled, packed = pool.empty_pooled(x.shape, x, slope, LAYOUT, ceil_mode=ceil_mode)
     moments = x.new_empty((2, x.shape[1]))
     if type(x) is Tensor:
         call = begin(x, moments)

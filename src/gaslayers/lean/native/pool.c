@@ -45,10 +45,12 @@ INLINE struct batch batch_of(int64_t columns, int64_t channels)
 
 #define REAL float
 #define NAME(name) name##_float
+#include "pool_windows.h"
 #include "pool_loops.h"
 #undef REAL
 #undef NAME
 
 #define REAL double
 #define NAME(name) name##_double
+#include "pool_windows.h"
 #include "pool_loops.h"

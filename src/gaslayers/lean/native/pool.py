@@ -68,13 +68,20 @@ def pooled_shape(shape: Sequence[int], *, ceil_mode: bool) -> torch.Size:
 
 
 def empty_pooled(
-    x: Tensor, slope: float, layout: torch.memory_format, *, ceil_mode: bool
+    shape: Sequence[int],
+    like: Tensor,
+    slope: float,
+    layout: torch.memory_format,
+    *,
+    ceil_mode: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Memory for a pooled map and its packed codes."""
-    shape = pooled_shape(x.shape, ceil_mode=ceil_mode)
-    pooled = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
-    size = packed_size(shape.numel(), radix_of(slope))
-    return pooled, torch.empty(size, dtype=torch.uint8, device=x.device)
+    """Memory for what a map of this shape is pooled to, and for its packed codes."""
+    pooled = pooled_shape(shape, ceil_mode=ceil_mode)
+    size = packed_size(pooled.numel(), radix_of(slope))
+    return (
+        torch.empty(pooled, dtype=like.dtype, device=like.device, memory_format=layout),
+        torch.empty(size, dtype=torch.uint8, device=like.device),
+    )
 
 
 def pool(
@@ -86,7 +93,7 @@ def pool(
         - x: (N, C, H, W), in this memory format.
         - Output: (N, C, H / 2, W / 2), rounded up in ceil mode; and a line of uint8.
     """
-    pooled, packed = empty_pooled(x, slope, layout, ceil_mode=ceil_mode)
+    pooled, packed = empty_pooled(x.shape, x, slope, layout, ceil_mode=ceil_mode)
     if type(pooled) is Tensor:  # and not a fake one, which has no memory
         _run("pool", x, pooled, packed, slope)
     return pooled, packed
