@@ -3,14 +3,18 @@
     python -m benchmarks.lean --quick --out lean.json
 
 The ways of one piece of work are timed in turns, so that a busy machine slows all of them; each
-turn gives one ratio to plain eager. Bytes are exact: what autograd keeps after the forward pass,
-each storage once, parameters left out.
+turn gives one ratio to plain eager. Each piece has a process of its own, for its times depend on
+what the memory allocator has served before. Bytes are exact: what autograd keeps after the forward
+pass, each storage once, parameters left out.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import statistics
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,19 +32,14 @@ MEBIBYTE = 2**20
 
 
 def measure_work(
-    title: str,
-    work: Work,
-    *,
-    repeats: int,
-    threads: int,
-    device: torch.device,
-    names: set[str],
+    title: str, *, repeats: int, threads: int, device: torch.device, names: set[str]
 ) -> dict[str, Any]:
-    """Measure every installed way of one piece of work."""
+    """Measure every installed way of one piece of work, in a process that does nothing else."""
+    torch.set_num_threads(threads)
+    torch._dynamo.config.recompile_limit = 64  # the ways share their code, not their guards
+    work = all_work()[title]
     rows: dict[str, Any] = {}
     runners = {}
-    # Once a piece of work: a reset would have the ways compiled so far compile anew, unbudgeted.
-    torch._dynamo.reset()
     for name, way in work.ways.items():
         if name not in names:
             continue
@@ -163,8 +162,6 @@ def main(
     out: Annotated[Path, typer.Option(help="The JSON file.")] = Path("lean.json"),
 ) -> None:
     """Measure, write JSON and print Markdown; go on where an interrupted run of the file ended."""
-    torch.set_num_threads(threads)
-    torch._dynamo.config.recompile_limit = 64  # the ways share their code, not their guards
     works = {
         title: work
         for title, work in all_work().items()
@@ -187,9 +184,17 @@ def main(
             names -= compiled
         elif quick and not way:
             names -= compiled - {RIVAL}
-        result["work"][title] = measure_work(
-            title, work, repeats=repeats, threads=threads, device=torch.device(device), names=names
-        ) | {"commit": run["commit"]}
+        measure = partial(
+            measure_work,
+            title,
+            repeats=repeats,
+            threads=threads,
+            device=torch.device(device),
+            names=names,
+        )
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+            measured = fresh.submit(measure).result()
+        result["work"][title] = measured | {"commit": run["commit"]}
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
     print(to_markdown(result))
 
