@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gaslayers import InceptionBlock
-from gaslayers.lean import inception, inception_plan
-from gaslayers.lean.inception_cost import BranchShape, Choice, choose, ones_pay
+from gaslayers.lean.inception import composition as inception_plan
+from gaslayers.lean.inception import kernels as inception
+from gaslayers.lean.inception.cost import BranchShape, Choice, choose, ones_pay
 from gaslayers.testing import feature_maps
 from tests.lean.twins import assert_close_twins, module_bytes, twin_of
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gaslayers.lean import inception
-from gaslayers.lean.frozen_convolution import convolve_frozen
+from gaslayers.lean.frozen.convolution import convolve_frozen
+from gaslayers.lean.inception import kernels as inception
 from gaslayers.lean.layout import dense_strides
 
 

@@ -11,7 +11,7 @@ from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import check_convolution, layer_params, output_size
 from gaslayers.lean.execution import Execution, plain, reason_for_plain
-from gaslayers.lean.frozen_convolution import convolve_frozen, reason_to_keep_input
+from gaslayers.lean.frozen.convolution import convolve_frozen, reason_to_keep_input
 
 ORDERS = ("norm_act", "act_norm")
 

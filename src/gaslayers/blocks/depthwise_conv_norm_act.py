@@ -17,8 +17,8 @@ from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import output_size
 from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.separable_row import Row, reason_against_lean
-from gaslayers.lean.separable_unit import take_apart
+from gaslayers.lean.separable.row import Row, reason_against_lean
+from gaslayers.lean.separable.unit import take_apart
 
 
 class DepthwiseConvNormAct(Block):

@@ -24,9 +24,9 @@ from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.frozen_branches import are_frozen, run_frozen
-from gaslayers.lean.separable_row import Row, reason_against_lean, side_by_side
-from gaslayers.lean.separable_unit import Unit, take_apart
+from gaslayers.lean.frozen.branches import are_frozen, run_frozen
+from gaslayers.lean.separable.row import Row, reason_against_lean, side_by_side
+from gaslayers.lean.separable.unit import Unit, take_apart
 
 
 def _units_of(branch: nn.Module) -> tuple[list[Unit], str | None]:

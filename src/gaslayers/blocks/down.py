@@ -22,13 +22,13 @@ from gaslayers._typing import (
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
-from gaslayers.lean.activation_pool import reason_to_keep_maps
 from gaslayers.lean.execution import Execution, find_hooked, plain, reason_for_plain
-from gaslayers.lean.image_stage import order_of_sums, run_image_stage
 from gaslayers.lean.native import image_stage
-from gaslayers.lean.normed_stage import normalize_activate_and_pool
-from gaslayers.lean.recomputed_stage import reason_to_keep_norm_input, run_recomputed
-from gaslayers.lean.separable_unit import take_apart
+from gaslayers.lean.pool.activation_pool import reason_to_keep_maps
+from gaslayers.lean.separable.unit import take_apart
+from gaslayers.lean.stage.image import order_of_sums, run_image_stage
+from gaslayers.lean.stage.normed import normalize_activate_and_pool
+from gaslayers.lean.stage.recomputed import reason_to_keep_norm_input, run_recomputed
 
 
 class DownBlock(Block):

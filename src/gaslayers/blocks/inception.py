@@ -22,10 +22,10 @@ from gaslayers.blocks._channels import resolve_branch_channels
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.frozen_branches import are_frozen, run_frozen
-from gaslayers.lean.inception_plan import plan_composition
-from gaslayers.lean.separable_row import Row, reason_against_lean, side_by_side
-from gaslayers.lean.separable_unit import Unit, take_apart
+from gaslayers.lean.frozen.branches import are_frozen, run_frozen
+from gaslayers.lean.inception.composition import plan_composition
+from gaslayers.lean.separable.row import Row, reason_against_lean, side_by_side
+from gaslayers.lean.separable.unit import Unit, take_apart
 
 
 class InceptionBlock(Block):

@@ -19,11 +19,11 @@ from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks._dense_plan import read_layer, read_or_reason
 from gaslayers.blocks.conv_norm_act import make_activation, make_norm
-from gaslayers.lean.activation_pool import activate_and_pool, reason_to_keep_maps
-from gaslayers.lean.dense_layer import Layer
+from gaslayers.lean.dense.layer import Layer
+from gaslayers.lean.dense.pre_activation import run_pre_activation
 from gaslayers.lean.execution import Execution, modules_within, plain
+from gaslayers.lean.pool.activation_pool import activate_and_pool, reason_to_keep_maps
 from gaslayers.lean.precision import suits
-from gaslayers.lean.transition import run_pre_activation
 
 
 class TransitionBlock(Block):

@@ -16,7 +16,7 @@ from gaslayers import DownBlock
 from gaslayers.lean.native import availability, norm_choice, pool
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
-from gaslayers.lean.pool_choice import code_pool
+from gaslayers.lean.pool.choice import code_pool
 from tests.lean.native.needs import CAPABILITIES, HERE, needs_kernels
 from tests.lean.twins import assert_equal_twins, code_bytes, kept_bytes, module_bytes
 

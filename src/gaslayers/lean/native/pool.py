@@ -11,7 +11,7 @@ from torch import Tensor
 from gaslayers.lean.activations import IDENTITY
 from gaslayers.lean.native import availability
 from gaslayers.lean.native.kernels import kernels
-from gaslayers.lean.packing import packed_size
+from gaslayers.lean.pool.packing import packed_size
 
 WINDOW = 2
 PLACES = WINDOW**2

@@ -1,0 +1,126 @@
+"""A dense block in one buffer, its norms and activations computed again in the backward pass.
+
+The plain composition concatenates anew for every layer and keeps, for each, all features so far,
+once as they are and once normalised and activated: memory quadratic in the number of layers. Here
+a feature is written once, into its place in the output, and the backward pass reads the output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gaslayers.lean.dense.layer import Layer
+from gaslayers.lean.dense.norm import track, write_and_measure
+from gaslayers.lean.dense.slots import Slots
+from gaslayers.lean.layout import layout_of
+from gaslayers.lean.precision import convolution_dtype, without_autocast
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A dense block without its tensors.
+
+    Args:
+        layers: The layers in order.
+        out_channels: Channels of the output.
+        eps: What the norms in front add to the batch's variance; None: none reads the batch.
+    """
+
+    layers: tuple[Layer, ...]
+    out_channels: int
+    eps: float | None
+
+
+class DenseFeatures(torch.autograd.Function):
+    """The whole block, from the input and the parameters to all features.
+
+    The backward pass is made of differentiable operators and reads the function's own output, so
+    that the gradient of a gradient is right and comes back through this same backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H, W)."""
+        slots = Slots(tensors, dtype, x)
+        layout = layout_of(x)
+        shape = (x.shape[0], plan.out_channels, *x.shape[2:])
+        features = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
+        moments: Tensor | None = None
+        if plan.eps is not None:
+            read_channels = plan.layers[-1].in_channels
+            precise = torch.promote_types(x.dtype, torch.float32)
+            moments = torch.empty((3, read_channels), dtype=precise, device=x.device)
+        kept: list[Tensor | None] = []
+        written = 0
+
+        def write(new: Tensor) -> None:
+            nonlocal written
+            start, written = written, written + new.shape[1]
+            place = features[:, start:written]
+            if moments is None or plan.eps is None or start >= moments.shape[1]:
+                place.copy_(new)
+            else:
+                write_and_measure(new, place, moments[:, start:written], plan.eps, slots)
+
+        write(x)
+        for layer in plan.layers:
+            read = features[:, :written]
+            activated = layer.front.forward(
+                read, slots, None if moments is None else moments[:, :written]
+            )
+            for branch in layer.branches:
+                new, own = branch.forward(activated, slots)
+                kept += own
+                write(new)
+        if moments is not None:
+            fronts = [layer.front.batch_norm for layer in plan.layers]
+            track([norm for norm in fronts if norm is not None], moments)
+        ctx.plan, ctx.dtype, ctx.layout, ctx.tensor_count = plan, dtype, layout, len(tensors)
+        ctx.save_for_backward(features, moments, *tensors, *kept)
+        return features
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
+        features, moments, *rest = ctx.saved_tensors
+        tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
+        wants_x, *wanted = ctx.needs_input_grad[2:]
+        slots = Slots(tensors, ctx.dtype, features, wanted, grad)
+        layers = ctx.plan.layers
+        # What a layer reads has a gradient where the input or an earlier layer has one.
+        wants = itertools.accumulate(
+            (layer.wants(slots) for layer in layers), operator.or_, initial=wants_x
+        )
+        with without_autocast(features.device):
+            for layer, wants_read in reversed(list(zip(layers, wants, strict=False))):
+                if not (wants_read or layer.wants(slots)):
+                    break
+                passed, new = grad.tensor_split((layer.in_channels,), dim=1)
+                read = features[:, : layer.in_channels]
+                if not layer.front.runs_by_kernels(read, slots):
+                    read = read.contiguous(memory_format=ctx.layout)
+                through = layer.backward(
+                    new,
+                    read,
+                    kept,
+                    slots,
+                    None if moments is None else moments[:, : layer.in_channels],
+                    wants_read=wants_read,
+                    passed=passed,
+                )
+                grad = passed if through is None else through
+        return None, None, grad if wants_x else None, *slots.gradients
+
+
+def run_dense(plan: Plan, tensors: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Run a dense block; only where `gaslayers.lean.precision.suits` says so."""
+    dtype = convolution_dtype(x, tensors)
+    with without_autocast(x.device):
+        return DenseFeatures.apply(plan, dtype, x, *tensors)

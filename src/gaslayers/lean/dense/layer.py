@@ -1,0 +1,101 @@
+"""Norm, activation and convolutions side by side, the first two computed again in backward."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from gaslayers.lean.dense.branch import Branch
+from gaslayers.lean.dense.norm_activation import NormActivation
+from gaslayers.lean.dense.slots import Slots
+from gaslayers.lean.native.norm_call import is_even
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """One layer of a dense block, or its transition.
+
+    Args:
+        in_channels: Channels of the features that it reads.
+        front: Norm and activation of what it reads.
+        branches: What makes its features, side by side in the order of their channels.
+    """
+
+    in_channels: int
+    front: NormActivation
+    branches: tuple[Branch, ...]
+
+    def wants(self, slots: Slots) -> bool:
+        """Whether the gradient of any of its parameters is asked for."""
+        parts: tuple[NormActivation | Branch, ...] = (self.front, *self.branches)
+        return any(slots.wants(*part.parameters) for part in parts)
+
+    def backward(
+        self,
+        grad: Tensor,
+        read: Tensor,
+        kept: list[Tensor | None],
+        slots: Slots,
+        moments: Tensor | None,
+        *,
+        wants_read: bool,
+        passed: Tensor | None = None,
+    ) -> Tensor | None:
+        """Gradient of its features -> gradient of what it read, with what ``passed`` it by.
+
+        What its branches kept is taken from the end of the list. Sums are in autograd's order,
+        the last branch first, whose first operand decides on the layout.
+        """
+        # Kernels find anew what the activation lets through; convolutions that are not trained
+        # read no more than the shape of their input.
+        by_kernels = self.front.runs_by_kernels(read, slots)
+        if by_kernels and not any(branch.reads_input(slots) for branch in self.branches):
+            activated = torch.empty_like(read, memory_format=torch.channels_last)
+        else:
+            activated = self.front.forward(read, slots, moments)
+        wants_activated = wants_read or slots.wants(*self.front.parameters)
+        total = passed if self.front.is_identity else None
+        more: Tensor | None = None  # the last gradient, which kernels add to the others
+        sizes = [branch.out_channels(slots.tensors) for branch in self.branches]
+        pieces = grad.split_with_sizes(sizes, dim=1)
+        for branch, piece in zip(reversed(self.branches), reversed(pieces), strict=True):
+            own = kept[len(kept) - branch.kept_count :]
+            del kept[len(kept) - branch.kept_count :]
+            through = branch.backward(piece, activated, own, slots, wants_x=wants_activated)
+            if through is None:
+                continue
+            is_last = branch is self.branches[0]
+            if by_kernels and is_last and total is not None and is_even(through):
+                more = through
+            else:
+                total = _add(total, through, overwrite=slots.may_overwrite and total is not passed)
+            del through
+        if total is None or self.front.is_identity:
+            return passed if total is None else total
+        if by_kernels:
+            del activated
+            return self.front.backward_by_kernels(
+                total,
+                read,
+                slots,
+                moments,
+                wants_x=wants_read,
+                more=more,
+                passed=passed,
+                overwrite=slots.may_overwrite,
+            )
+        total = self.front.activation_backward(total, activated, overwrite=slots.may_overwrite)
+        del activated
+        if self.front.norm is not None:
+            total = self.front.norm.backward(total, read, slots, moments, wants_x=wants_read)
+        if total is None or passed is None:
+            return passed if total is None else total
+        return passed + total
+
+
+def _add(total: Tensor | None, more: Tensor, *, overwrite: bool) -> Tensor:
+    if total is None:
+        return more
+    return total.add_(more) if overwrite else total + more

@@ -1,0 +1,1 @@
+"""Convolutions whose weights are frozen, which keep nothing of what they read."""

@@ -1,0 +1,1 @@
+"""Inception blocks of bare convolutions as fewer of them."""

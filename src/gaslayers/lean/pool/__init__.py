@@ -1,0 +1,1 @@
+"""Activation and pooling that keep codes in place of maps."""

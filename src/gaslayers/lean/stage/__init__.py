@@ -1,0 +1,1 @@
+"""Whole stages: what is in front of an activation and pooling, too."""
