@@ -4,7 +4,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gaslayers.cli import app
+from gaslayers.cli.app import app
 
 
 @pytest.fixture

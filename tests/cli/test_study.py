@@ -236,7 +236,7 @@ def test_study_ends_quietly_at_control_c(tmp_path):
     # the tests run in the background, their children would inherit that this signal is ignored.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from gaslayers.cli import app; app()"
+        "from gaslayers.cli.app import app; app()"
     )
     command = [sys.executable, "-u", "-c", code, "study"]
     options = ["--case", "inception_8", "--iterations", "5000", "--threads", "1", "--out", "study"]
