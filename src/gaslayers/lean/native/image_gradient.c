@@ -36,11 +36,6 @@ struct image_call {
 
 enum { BLOCK = 4 }; /* vectors of pixels that are summed up at once */
 
-INLINE int64_t rounded_up(int64_t value, int64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
-
 /* Turns eight pixels of eight channels into eight channels of eight pixels: single values change
    places with those of the next row, then pairs, then fours. */
 INLINE void transpose(const float *from, int64_t from_stride, float *to, int64_t to_stride)

@@ -38,11 +38,6 @@ struct stage_call {
 /* Pixels that are computed at once, each with a vector of channels. */
 enum { PIXELS = 8 };
 
-INLINE int64_t rounded_up(int64_t value, int64_t unit)
-{
-    return (value + unit - 1) / unit * unit;
-}
-
 /* Copies the rows of the image that two rows of the map see, zeros around it. */
 INLINE void copy_image(const struct stage_call *call, int64_t image, int64_t y, float *lines)
 {

@@ -12,6 +12,11 @@ INLINE int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+INLINE int64_t rounded_up(int64_t value, int64_t unit)
+{
+    return (value + unit - 1) / unit * unit;
+}
+
 /* OpenMP's, from the library that PyTorch uses; to link it could bring in a second one. */
 struct openmp {
     void (*run_parallel)(void (*body)(void *), void *call, unsigned threads, unsigned flags);
