@@ -25,6 +25,12 @@ needs_norm_kernels = [
 """Those of batch norms."""
 
 HERE = torch.backends.cpu.get_cpu_capability()
+
+rounds_alike = pytest.mark.skipif(
+    HERE not in ("AVX2", "AVX512"), reason="PyTorch's kernels are others without AVX2"
+)
+"""Where convolutions of both kinds multiply and add in one rounding."""
+
 _NAMES = ["DEFAULT", "AVX2", "AVX512"]
 CAPABILITIES = _NAMES[: _NAMES.index(HERE) + 1] if HERE in _NAMES else [HERE]
 """Those whose library this processor can run."""

@@ -19,7 +19,7 @@ from gaslayers.lean.native import availability, image_gradient
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
 from tests.lean.native.maps import LAST, slice_of_wider
-from tests.lean.native.needs import CAPABILITIES, HERE, needs_kernels
+from tests.lean.native.needs import CAPABILITIES, needs_kernels, rounds_alike
 from tests.lean.twins import twin_of
 
 PLAIN = ((1, 1), (1, 1), (1, 1), 1)
@@ -97,12 +97,7 @@ def calls(monkeypatch) -> list[tuple[int, ...]]:
     return called
 
 
-def _rounds_alike() -> bool:
-    """Whether this processor's kernels of both kinds multiply and add in one rounding."""
-    return HERE in ("AVX2", "AVX512")
-
-
-@pytest.mark.skipif(not _rounds_alike(), reason="PyTorch's kernels are others without AVX2")
+@rounds_alike
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize(("out_channels", "kernel_size"), [(32, 3), (64, 3), (20, 5), (128, 3)])
 def test_frozen_convolutions_of_images_run_it_to_the_bit(

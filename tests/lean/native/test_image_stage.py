@@ -23,7 +23,7 @@ from gaslayers.lean.native.kernels import Kernels
 from gaslayers.lean.pool.kernel_pool import KernelPool
 from gaslayers.lean.stage import image as stage
 from tests.lean.native.maps import LAST
-from tests.lean.native.needs import CAPABILITIES, HERE, needs_kernels
+from tests.lean.native.needs import CAPABILITIES, needs_kernels, rounds_alike
 from tests.lean.twins import assert_equal_twins, code_bytes, module_bytes, step, twin_of
 
 NAN = float("nan")
@@ -31,10 +31,6 @@ LEAKY = partial(nn.LeakyReLU, 0.2)
 CEIL = partial(nn.MaxPool2d, ceil_mode=True)
 
 pytestmark = needs_kernels
-
-rounds_alike = pytest.mark.skipif(
-    HERE not in ("AVX2", "AVX512"), reason="PyTorch's kernels are others without AVX2"
-)
 
 
 def image(*shape: int, seed: int = 0) -> Tensor:

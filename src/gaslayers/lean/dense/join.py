@@ -1,7 +1,7 @@
 """Which branches of a dense layer run as one convolution.
 
 Kernels that fill their vectors but in part take as long with more channels, and calling an operator
-takes its time, so that a 1x1 beside a 3x3 of few channels often costs nothing. The joined kernel is
+takes its time, so that a 1x1 beside a 3x3 of few channels costs little. The joined kernel is
 made anew in the backward pass: what is kept does not depend on the choice, which is the machine's.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from gaslayers.lean.dense.branch import Branch
 from gaslayers.lean.dense.convolution import JoinedConvolution, LoneConvolution
 from gaslayers.lean.inception.cost import joining_pays, vector_of
+from gaslayers.lean.inception.kernels import Geometry
 
 
 def join_branches(branches: Sequence[Branch], tensors: Sequence[Tensor]) -> Branch | None:
@@ -70,6 +71,11 @@ def _offset_in(
     is_square = height == width and padding == column_padding and step == column_step
     if not is_square or (width > 1 and convolution.dilation != largest.dilation):
         return None
-    offset, rest = divmod(largest.padding[0] - padding, step)
-    fits = rest == 0 and 0 <= offset <= largest_size - width
+    offset = _geometry_of(convolution).offset_in(_geometry_of(largest))
+    fits = offset is not None and 0 <= offset <= largest_size - width
     return offset if fits else None
+
+
+def _geometry_of(convolution: LoneConvolution) -> Geometry:
+    own = convolution.padding, convolution.dilation, convolution.extra_padding
+    return Geometry((1, 1), *own)

@@ -14,7 +14,10 @@ from gaslayers.lean.native.norm_call import LAYOUT, address_of
 
 MAX_CHANNELS = 4
 _MIN_CELLS = 4
-"""Of the convolution's kernel; with fewer, PyTorch's is as fast."""
+"""Of the convolution's kernel.
+
+PyTorch's own kernel for a 1x1 depends on the batch, of which a smaller trial does not tell.
+"""
 
 _KINDS = {Tensor, nn.Parameter, FakeTensor}
 
