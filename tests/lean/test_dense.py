@@ -275,6 +275,40 @@ def test_running_statistics_move_once_a_step() -> None:
             assert buffer == 1
 
 
+def assert_equal_buffers(block: nn.Module, layout: torch.memory_format) -> None:
+    """Fail unless the buffers of a block and its twin agree after several steps."""
+    twin = twin_of(block)
+    for seed in range(3):
+        x = torch.randn(4, 4, 5, 5, generator=torch.Generator().manual_seed(seed))
+        for module in (block, twin):
+            module(x.contiguous(memory_format=layout))
+    assert block.execution.path == LEAN
+    for name, buffer in twin.named_buffers():
+        torch.testing.assert_close(dict(block.named_buffers())[name], buffer, msg=name)
+
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_a_norm_of_two_layers_counts_and_moves_in_each(momentum, layout) -> None:
+    block = build("bottleneck", num_layers=2)
+    shared = block.layers[0].conv.norm
+    shared.momentum = momentum
+    block.layers[1].conv.norm = shared
+    assert_equal_buffers(block, layout)
+    assert shared.num_batches_tracked == 6
+
+
+@pytest.mark.parametrize("of_front", [True, False])
+def test_running_statistics_need_not_lie_in_a_line(of_front) -> None:
+    block = build("bottleneck", num_layers=2)
+    norm = block.layers[1].norm if of_front else block.layers[1].conv.norm
+    norm.running_mean = torch.zeros(norm.num_features, 3)[:, 1]
+    assert_equal_buffers(block, torch.channels_last)
+
+
 FIGURE = (32, 64, 16, 16)
 MIB = 2**20
 
@@ -302,18 +336,12 @@ def test_bottleneck_keeps_less_than_torchvisions(memory_efficient, channels_kept
     assert kept < module_bytes(peer, x)
 
 
-def test_norms_of_one_block_move_by_momenta_of_their_own() -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_norms_of_one_block_move_by_momenta_of_their_own(layout) -> None:
     block = build(num_layers=3)
     for layer, momentum in zip(block.layers, (0.1, 0.25, None), strict=True):
         layer.norm.momentum = momentum
-    twin = twin_of(block)
-    for seed in range(3):
-        x = torch.randn(4, 4, 5, 5, generator=torch.Generator().manual_seed(seed))
-        block(x)
-        twin(x)
-    assert block.execution.path == LEAN
-    for name, buffer in twin.named_buffers():
-        torch.testing.assert_close(dict(block.named_buffers())[name], buffer, msg=name)
+    assert_equal_buffers(block, layout)
 
 
 class BackwardWork(TorchDispatchMode):

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gaslayers import DenseBlock, DepthwiseInceptionBlock, InceptionBlock, TransitionBlock
+from gaslayers import (
+    ConvNormAct,
+    DenseBlock,
+    DepthwiseInceptionBlock,
+    InceptionBlock,
+    TransitionBlock,
+)
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.native.norm_choice import take
 from gaslayers.testing import feature_maps
@@ -85,6 +91,22 @@ def test_block_equals_its_plain_twin(
         assert_close_twins(block.double(), x.double(), input_grad=input_grad)
     else:
         assert_equal_twins(block, x, input_grad=input_grad)
+
+
+@pytest.mark.parametrize("grad_layout", [torch.contiguous_format, torch.channels_last])
+def test_gradient_that_comes_to_a_last_norm_is_left_as_it_is(grad_layout) -> None:
+    unit = partial(ConvNormAct, kernel_size=1, norm_layer=nn.BatchNorm2d)
+    block = build(8, 24, layer=unit, pool_layer=None)
+    assert block.execution.path == LEAN
+    x = torch.randn(4, 8, 9, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
+    grad = torch.randn(4, 24, 9, 9).contiguous(memory_format=grad_layout)
+    before = grad.clone()
+    found, expected = (
+        torch.autograd.grad(module(x), [x, *module.parameters()], grad)
+        for module in (block, twin_of(block))
+    )
+    assert torch.equal(grad, before)
+    assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize("layer", ["1x1", "depthwise inception"])

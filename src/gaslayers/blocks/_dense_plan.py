@@ -17,7 +17,7 @@ from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.blocks.depthwise_inception import DepthwiseInceptionBlock
 from gaslayers.blocks.inception import InceptionBlock
 from gaslayers.lean.activations import negative_slope
-from gaslayers.lean.batch_norm import is_batch_norm
+from gaslayers.lean.batch_norm import BatchNormCall, is_batch_norm, read_call
 from gaslayers.lean.dense.branch import Branch
 from gaslayers.lean.dense.convolution import Convolution, LoneConvolution
 from gaslayers.lean.dense.features import Plan
@@ -27,6 +27,7 @@ from gaslayers.lean.dense.norm import BatchNorm, Scaling
 from gaslayers.lean.dense.norm_activation import NormActivation
 from gaslayers.lean.dense.slots import Slot
 from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
+from gaslayers.lean.modules import parameter_of
 
 _Read = TypeVar("_Read")
 
@@ -134,7 +135,9 @@ def _units(module: Any) -> list[_Unit]:
     if kind in (nn.Sequential, DepthwiseConvNormAct):
         return [unit for child in module._modules.values() for unit in _units(child)]
     if kind is DenseBottleneck:
-        return [_Unit(module.reduce, 0, module.norm, module.activation), _Unit(module.conv)]
+        parts = module._modules
+        between = parts["norm"], parts["activation"]
+        return [_Unit(parts["reduce"], 0, *between), _Unit(parts["conv"])]
     if kind is ConvNormAct:
         parts, activation_first = module._modules, module.order == "act_norm"
         return [
@@ -155,6 +158,8 @@ class _Reader:
     def __init__(self, *, recompute: bool) -> None:
         self.recompute = recompute
         self.tensors: list[Tensor] = []
+        self.calls: list[BatchNormCall] = []
+        """Those of the norms so far that take the batch's statistics."""
 
     def _add(self, tensor: Tensor) -> int:
         self.tensors.append(tensor)
@@ -165,16 +170,18 @@ class _Reader:
 
     def dense_layer(self, layer: Any, channels: int) -> Layer:
         _require(type(layer) is DenseLayer, layer, "is no DenseLayer")
-        dropout: Any = layer.dropout
+        parts = layer._modules
+        dropout = parts["dropout"]
         off = type(dropout) is nn.Identity or (
             type(dropout) is nn.Dropout and (dropout.p == 0 or not dropout.training)
         )
         _require(off, dropout, "is active")
-        return self.layer(layer.norm, layer.activation, layer.conv, channels)
+        return self.layer(parts["norm"], parts["activation"], parts["conv"], channels)
 
     def layer(
         self, norm: nn.Module, activation: nn.Module, convolution: Any, channels: int
     ) -> Layer:
+        call_count = len(self.calls)
         front = self._norm_activation(norm, activation, channels)
         # The changed features would be handed on.
         in_place = getattr(activation, "inplace", False) and front.norm is None
@@ -185,7 +192,7 @@ class _Reader:
             branches = [joined] if joined else branches
         else:
             branches = [self._branch(convolution, channels)]
-        return Layer(channels, front, tuple(branches))
+        return Layer(channels, front, tuple(branches), tuple(self.calls[call_count:]))
 
     def _branch(self, module: nn.Module, channels: int) -> Branch:
         convolutions: list[Convolution] = []
@@ -203,7 +210,8 @@ class _Reader:
     def _convolution(self, unit: _Unit, channels: int) -> LoneConvolution:
         convolution: Any = unit.convolution
         _require(type(convolution) is nn.Conv2d, convolution, "is no plain Conv2d")
-        weight, dilation, padding = convolution.weight, convolution.dilation, convolution.padding
+        weight: Any = parameter_of(convolution, "weight")
+        dilation, padding = convolution.dilation, convolution.padding
         _, group_channels, height, width = weight.shape
         reads = group_channels * convolution.groups
         if reads != channels:
@@ -224,7 +232,7 @@ class _Reader:
             convolution.groups,
             unit.extra_padding,
             self._add(weight),
-            self._slot(convolution.bias),
+            self._slot(parameter_of(convolution, "bias")),
         )
 
     def _norm_activation(
@@ -247,16 +255,17 @@ class _Reader:
             return self._scaling(norm, channels)
         if norm.num_features != channels:
             raise NotLeanError(f"{type(norm).__name__} does not read the {channels} channels")
-        reads_batch = norm.training or norm.running_mean is None or norm.running_var is None
-        # Later batches may move the running statistics before this one's backward pass.
-        return BatchNorm(
-            norm,
-            norm.eps,
-            self._slot(norm.weight),
-            self._slot(norm.bias),
-            None if reads_batch else self._slot(norm.running_mean.clone()),
-            None if reads_batch else self._slot(norm.running_var.clone()),
-        )
+        call = read_call(norm)
+        mean, variance = None, None
+        if call.training:
+            self.calls.append(call)
+        else:
+            # Later batches may move the running statistics before this one's backward pass.
+            mean, variance = self._copy_of(call.running_mean), self._copy_of(call.running_var)
+        return BatchNorm(call, self._slot(call.weight), self._slot(call.bias), mean, variance)
+
+    def _copy_of(self, statistics: Tensor | None) -> Slot:
+        return None if statistics is None else self._add(statistics.clone())
 
     def _scaling(self, norm: Any, channels: int) -> Scaling:
         # A norm that only multiplies each channel by a constant tells which: a tensor (C,).

@@ -22,7 +22,8 @@ from gaslayers._typing import (
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
-from gaslayers.lean.execution import Execution, find_hooked, plain, reason_for_plain
+from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.modules import find_hooked
 from gaslayers.lean.native import image_stage
 from gaslayers.lean.pool.activation_pool import reason_to_keep_maps
 from gaslayers.lean.separable.unit import take_apart

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from gaslayers.lean.modules import find_hooked
+
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
@@ -71,30 +73,3 @@ def is_batch(grad: Tensor) -> bool:
     if torch.compiler.is_compiling():  # which does not know the question
         return False
     return torch._C._functorch.is_legacy_batchedtensor(grad)
-
-
-def modules_within(*roots: nn.Module) -> list[nn.Module]:
-    """These modules and all inside them; one that is there twice may be named twice.
-
-    Before every forward: `torch.nn.Module.modules`, which also makes names, takes several times
-    as long.
-    """
-    found = list(roots)
-    for module in found:  # grows
-        if module._modules:
-            found += [child for child in module._modules.values() if child is not None]
-    return found
-
-
-def find_hooked(modules: Iterable[nn.Module]) -> nn.Module | None:
-    """The first module that a hook sits on, if any."""
-    # Before every forward, for every inner module: spelled out, it takes a quarter of the time.
-    for module in modules:
-        if (
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-        ):
-            return module
-    return None

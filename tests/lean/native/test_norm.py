@@ -137,6 +137,22 @@ def test_values_statistics_and_gradients_are_those_of_pytorch(
     assert found_grads[0] is None or found_grads[0].is_contiguous(memory_format=LAST)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_running_statistics_move_by_moments_measured_before(dtype) -> None:
+    x = torch.randn(3, 13, 4, 5, dtype=dtype).contiguous(memory_format=LAST)
+    running = torch.randn(13, dtype=dtype), torch.rand(13, dtype=dtype)
+    found = [line.clone() for line in running]
+    torch.native_batch_norm(x, None, None, *running, True, 0.3, EPS)
+
+    moments = torch.empty(3, 20, dtype=dtype)[:, :13]
+    norm.measure(x, moments, EPS)
+    call = BatchNormCall(None, None, *found, training=True, momentum=0.3, eps=EPS)
+    y = norm.normalize(x, moments, None, None, 1.0, tracking=call)
+    assert all(map(torch.equal, found, running))
+    assert torch.equal(y, norm.normalize(x, moments, None, None, 1.0))
+    assert all(map(torch.equal, found, running))
+
+
 def test_no_memory_is_an_error(monkeypatch) -> None:
     monkeypatch.setitem(kernels()._functions, ("measure", torch.float32), lambda *_: 1)
     x = torch.zeros(2, 8, 4, 4).contiguous(memory_format=LAST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,26 @@ from gaslayers.lean.dense.convolution import Convolution
 from gaslayers.lean.dense.norm_activation import NormActivation
 from gaslayers.lean.dense.slots import Slot, Slots
 from gaslayers.lean.native.norm_call import is_even
+
+
+class _Step(NamedTuple):
+    """One of the convolutions on the way back.
+
+    Args:
+        read: What it read.
+        inner: What the norm behind it read, where that is needed.
+        result: What the norm and activation behind it made of that, where that is read.
+        by_kernels: Whether kernels run for these.
+        wants_read: Whether the gradient of ``read`` is wanted.
+        wants_inner: Whether that of ``inner`` is.
+    """
+
+    read: Tensor
+    inner: Tensor | None
+    result: Tensor | None
+    by_kernels: bool
+    wants_read: bool
+    wants_inner: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,41 +100,57 @@ class Branch:
         wants_x: bool,
     ) -> Tensor | None:
         """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
-        # What each convolution reads, what its norm reads of what it made, and whose gradients are
-        # wanted.
-        read, wants_read = [x], [wants_x]
-        made: list[Tensor | None] = []
-        results: list[Tensor | None] = []
-        wants_made: list[bool] = []
+        steps = self._recall(grad, x, kept, slots, wants_x=wants_x)
+        for i, step in reversed(list(enumerate(steps))):
+            through: Tensor | None = grad
+            following, inner, moments = self.following[i], step.inner, kept[2 * i + 1]
+            if inner is not None and (step.result is None or (step.by_kernels and is_even(grad))):
+                through = following.backward_by_kernels(
+                    grad,
+                    inner,
+                    slots,
+                    moments,
+                    wants_x=step.wants_inner,
+                    # The gradient of what the last one made is the caller's.
+                    overwrite=slots.may_overwrite and i + 1 < len(steps),
+                )
+            elif inner is not None and step.result is not None:
+                through = following.backward(
+                    grad, step.result, inner, slots, moments, wants_x=step.wants_inner
+                )
+            if through is not None:
+                convolution = self.convolutions[i]
+                through = convolution.backward(through, step.read, slots, wants_x=step.wants_read)
+            if through is None:
+                return None
+            grad = through
+        return grad
+
+    def _recall(
+        self, grad: Tensor, x: Tensor, kept: Sequence[Tensor | None], slots: Slots, *, wants_x: bool
+    ) -> list[_Step]:
+        """The convolutions in order, with what of their way forward is read on the way back."""
+        steps: list[_Step] = []
         for i, (convolution, following) in enumerate(
             zip(self.convolutions, self.following, strict=True)
         ):
             inner, moments = kept[2 * i : 2 * i + 2]
             result: Tensor | None = None
+            by_kernels = False
             if self._needs_output_of(i):
                 if inner is None or torch.is_grad_enabled():  # as a function of x
-                    inner = following.norm_input(convolution.forward(read[-1], slots))
+                    inner = following.norm_input(convolution.forward(x, slots))
                 is_last = i + 1 == len(self.convolutions)
                 is_read = not is_even(grad) if is_last else self._reads(i + 1, slots)
-                if is_read or not following.runs_by_kernels(inner, slots):
+                by_kernels = following.runs_by_kernels(inner, slots)
+                if not by_kernels:
                     result = following.forward(inner, slots, moments)
-                # In place of one that kernels do without: what it is read for is its shape.
-                read.append(torch.empty_like(inner) if result is None else result)
-            results.append(result)
-            made.append(inner)
-            wants_made.append(wants_read[-1] or slots.wants(*convolution.parameters))
-            wants_read.append(wants_made[-1] or slots.wants(*following.parameters))
-        for i in reversed(range(len(self.convolutions))):
-            through: Tensor | None = grad
-            inner = made[i]
+                elif is_read:
+                    result = following.forward_by_kernels(inner, slots, moments)
+            wants_inner = wants_x or slots.wants(*convolution.parameters)
+            steps.append(_Step(x, inner, result, by_kernels, wants_x, wants_inner))
+            wants_x = wants_inner or slots.wants(*following.parameters)
             if inner is not None:
-                through = self.following[i].backward(
-                    grad, results[i], inner, slots, kept[2 * i + 1], wants_x=wants_made[i]
-                )
-            if through is not None:
-                convolution = self.convolutions[i]
-                through = convolution.backward(through, read[i], slots, wants_x=wants_read[i])
-            if through is None:
-                return None
-            grad = through
-        return grad
+                # In place of one that kernels do without: what it is read for is its shape.
+                x = torch.empty_like(inner) if result is None else result
+        return steps

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.dense.layer import Layer
-from gaslayers.lean.dense.norm import track, write_and_measure
+from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
@@ -48,7 +48,8 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        slots = Slots(tensors, dtype, x)
+        calls = [call for layer in plan.layers for call in layer.calls]
+        slots = Slots(tensors, dtype, x, calls=calls)
         layout = layout_of(x)
         shape = (x.shape[0], plan.out_channels, *x.shape[2:])
         features = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout)
@@ -70,18 +71,23 @@ class DenseFeatures(torch.autograd.Function):
                 write_and_measure(new, place, moments[:, start:written], plan.eps, slots)
 
         write(x)
+        untracked: list[BatchNorm] = []
         for layer in plan.layers:
+            front = layer.front
             read = features[:, :written]
-            activated = layer.front.forward(
-                read, slots, None if moments is None else moments[:, :written]
-            )
+            own_moments = None if moments is None else moments[:, :written]
+            if front.runs_by_kernels(read, slots):
+                activated = front.forward_by_kernels(read, slots, own_moments, tracks=True)
+            else:
+                activated = front.forward(read, slots, own_moments)
+                if front.batch_norm is not None:
+                    untracked.append(front.batch_norm)
             for branch in layer.branches:
                 new, own = branch.forward(activated, slots)
                 kept += own
                 write(new)
         if moments is not None:
-            fronts = [layer.front.batch_norm for layer in plan.layers]
-            track([norm for norm in fronts if norm is not None], moments)
+            track(untracked, moments, slots)
         ctx.plan, ctx.dtype, ctx.layout, ctx.tensor_count = plan, dtype, layout, len(tensors)
         ctx.save_for_backward(features, moments, *tensors, *kept)
         return features
@@ -94,26 +100,26 @@ class DenseFeatures(torch.autograd.Function):
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, features, wanted, grad)
         layers = ctx.plan.layers
-        # What a layer reads has a gradient where the input or an earlier layer has one.
+        # Whether there is a gradient of what a layer reads: of the input, or in a layer so far.
         wants = itertools.accumulate(
             (layer.wants(slots) for layer in layers), operator.or_, initial=wants_x
         )
         with without_autocast(features.device):
-            for layer, wants_read in reversed(list(zip(layers, wants, strict=False))):
-                if not (wants_read or layer.wants(slots)):
+            steps = list(zip(layers, itertools.pairwise(wants), strict=True))
+            for layer, (wants_read, wants_made) in reversed(steps):
+                if not wants_made:
                     break
-                passed, new = grad.tensor_split((layer.in_channels,), dim=1)
-                read = features[:, : layer.in_channels]
-                if not layer.front.runs_by_kernels(read, slots):
-                    read = read.contiguous(memory_format=ctx.layout)
+                channels = layer.in_channels
+                passed, new = grad.split_with_sizes((channels, grad.size(1) - channels), dim=1)
                 through = layer.backward(
                     new,
-                    read,
+                    features[:, :channels],
                     kept,
                     slots,
-                    None if moments is None else moments[:, : layer.in_channels],
+                    None if moments is None else moments[:, :channels],
                     wants_read=wants_read,
                     passed=passed,
+                    layout=ctx.layout,
                 )
                 grad = passed if through is None else through
         return None, None, grad if wants_x else None, *slots.gradients

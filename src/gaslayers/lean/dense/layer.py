@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from gaslayers.lean.batch_norm import BatchNormCall
 from gaslayers.lean.dense.branch import Branch
 from gaslayers.lean.dense.norm_activation import NormActivation
 from gaslayers.lean.dense.slots import Slots
@@ -21,11 +23,13 @@ class Layer:
         in_channels: Channels of the features that it reads.
         front: Norm and activation of what it reads.
         branches: What makes its features, side by side in the order of their channels.
+        calls: Those of the norms in it that take the batch's statistics.
     """
 
     in_channels: int
     front: NormActivation
     branches: tuple[Branch, ...]
+    calls: tuple[BatchNormCall, ...]
 
     def wants(self, slots: Slots) -> bool:
         """Whether the gradient of any of its parameters is asked for."""
@@ -42,24 +46,25 @@ class Layer:
         *,
         wants_read: bool,
         passed: Tensor | None = None,
+        layout: torch.memory_format | None = None,
     ) -> Tensor | None:
         """Gradient of its features -> gradient of what it read, with what ``passed`` it by.
 
         What its branches kept is taken from the end of the list. Sums are in autograd's order,
-        the last branch first, whose first operand decides on the layout.
+        the last branch first, whose first operand decides on the layout. ``layout`` is what
+        operators need what it read to be in, where it is a slice.
         """
-        # Kernels find anew what the activation lets through; convolutions that are not trained
-        # read no more than the shape of their input.
         by_kernels = self.front.runs_by_kernels(read, slots)
-        if by_kernels and not any(branch.reads_input(slots) for branch in self.branches):
-            activated = torch.empty_like(read, memory_format=torch.channels_last)
-        else:
-            activated = self.front.forward(read, slots, moments)
+        if not by_kernels and layout is not None:
+            read = read.contiguous(memory_format=layout)
+        activated = self._activated(read, slots, moments, by_kernels=by_kernels)
         wants_activated = wants_read or slots.wants(*self.front.parameters)
         total = passed if self.front.is_identity else None
         more: Tensor | None = None  # the last gradient, which kernels add to the others
-        sizes = [branch.out_channels(slots.tensors) for branch in self.branches]
-        pieces = grad.split_with_sizes(sizes, dim=1)
+        pieces: Sequence[Tensor] = (grad,)
+        if len(self.branches) > 1:
+            sizes = [branch.out_channels(slots.tensors) for branch in self.branches]
+            pieces = grad.split_with_sizes(sizes, dim=1)
         for branch, piece in zip(reversed(self.branches), reversed(pieces), strict=True):
             own = kept[len(kept) - branch.kept_count :]
             del kept[len(kept) - branch.kept_count :]
@@ -93,6 +98,18 @@ class Layer:
         if total is None or passed is None:
             return passed if total is None else total
         return passed + total
+
+    def _activated(
+        self, read: Tensor, slots: Slots, moments: Tensor | None, *, by_kernels: bool
+    ) -> Tensor:
+        """What the branches read."""
+        if not by_kernels:
+            return self.front.forward(read, slots, moments)
+        # Kernels find anew what the activation lets through; convolutions that are not trained
+        # read no more than the shape of their input.
+        if any(branch.reads_input(slots) for branch in self.branches):
+            return self.front.forward_by_kernels(read, slots, moments)
+        return torch.empty_like(read, memory_format=torch.channels_last)
 
 
 def _add(total: Tensor | None, more: Tensor, *, overwrite: bool) -> Tensor:

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from gaslayers.lean.batch_norm import begin_call
+from gaslayers.lean.batch_norm import BatchNormCall
 from gaslayers.lean.dense.slots import Slot, Slots
 from gaslayers.lean.layout import channels_vary_fastest
 from gaslayers.lean.native import norm as native_norm
@@ -51,20 +51,23 @@ class BatchNorm:
     """A `torch.nn.BatchNorm2d`.
 
     Args:
-        module: The module itself, for its running statistics.
-        eps: Added to the variance.
+        call: What the module would call, for its running statistics.
         weight: Scale of each channel.
         bias: Offset of each channel.
         mean: Running mean, where it takes the place of the batch's.
         variance: Running variance, likewise.
     """
 
-    module: nn.BatchNorm2d
-    eps: float
+    call: BatchNormCall
     weight: Slot
     bias: Slot
     mean: Slot
     variance: Slot
+
+    @property
+    def eps(self) -> float:
+        """Added to the variance."""
+        return self.call.eps
 
     @property
     def reads_batch(self) -> bool:
@@ -78,7 +81,7 @@ class BatchNorm:
 
     def run(self, x: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
         """The module's own call: the normalised batch, and what `forward` takes as its moments."""
-        call = begin_call(self.module)
+        call = slots.begin(self.call)
         normed, mean, inverse_std = torch.native_batch_norm(
             x,
             slots.get(self.weight),
@@ -139,17 +142,18 @@ class BatchNorm:
         return grad_x
 
 
-def track(norms: Iterable[BatchNorm], moments: Tensor) -> None:
+def track(norms: Iterable[BatchNorm], moments: Tensor, slots: Slots) -> None:
     """Move the running statistics as the modules do, once a forward pass.
 
     Args:
         norms: Each reads the first of the channels, as many as it has.
         moments: Of all channels, as from `write_and_measure`.
+        slots: Tells how the norms are called.
     """
     mean, _, variance = moments
     by_momentum: dict[float, tuple[list[Tensor], list[Tensor]]] = {}
     for norm in norms:
-        call = begin_call(norm.module)
+        call = slots.begin(norm.call)
         if call.training and call.running_mean is not None and call.running_var is not None:
             means, variances = by_momentum.setdefault(call.momentum, ([], []))
             means.append(call.running_mean)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate
-from gaslayers.lean.batch_norm import begin_call
 from gaslayers.lean.dense.norm import BatchNorm, Scaling
 from gaslayers.lean.dense.slots import Slot, Slots
 from gaslayers.lean.native import norm as native_norm
@@ -81,7 +80,7 @@ class NormActivation:
         norm = self.batch_norm
         before, behind = self._slopes
         if norm is not None and is_dense(x) and self.runs_by_kernels(x, slots):
-            call = begin_call(norm.module)
+            call = slots.begin(norm.call)
             return native_norm.run(
                 x, call, slope_before=before, slope_behind=behind, overwrite=overwrite
             )
@@ -96,9 +95,38 @@ class NormActivation:
         if self.norm is None:
             return norm_input if self.activation_first else activate(norm_input, self.slope)
         if self.runs_by_kernels(norm_input, slots):
-            weight, bias = slots.get(self.norm.weight), slots.get(self.norm.bias)
-            return native_norm.normalize(norm_input, moments, weight, bias, self._slopes[1])
+            return self.forward_by_kernels(norm_input, slots, moments)
         return self._activate_normed(self.norm.forward(norm_input, slots, moments))
+
+    def forward_by_kernels(
+        self, norm_input: Tensor, slots: Slots, moments: Tensor | None, *, tracks: bool = False
+    ) -> Tensor:
+        """The same, where `runs_by_kernels`.
+
+        Args:
+            norm_input: (N, C, H, W).
+            slots: Holds the parameters.
+            moments: The batch's statistics, for a norm that takes them.
+            tracks: Whether running statistics move.
+
+        Raises:
+            TypeError: There is no norm.
+        """
+        norm = self._require_norm()
+        tracked = self.batch_norm if tracks else None
+        return native_norm.normalize(
+            norm_input,
+            moments,
+            slots.get(norm.weight),
+            slots.get(norm.bias),
+            self._slopes[1],
+            tracking=None if tracked is None else slots.begin(tracked.call),
+        )
+
+    def _require_norm(self) -> BatchNorm | Scaling:
+        if self.norm is None:
+            raise TypeError("NormActivation: kernels are for norms, got norm=None.")
+        return self.norm
 
     def _activate_normed(self, normed: Tensor) -> Tensor:
         """Activate the norm's own output, in its memory."""
@@ -107,7 +135,7 @@ class NormActivation:
     def backward(
         self,
         grad: Tensor,
-        result: Tensor | None,
+        result: Tensor,
         norm_input: Tensor,
         slots: Slots,
         moments: Tensor | None,
@@ -118,14 +146,12 @@ class NormActivation:
 
         Args:
             grad: (N, C, H, W).
-            result: What `forward` made; None: nothing but kernels runs, which do not read it.
+            result: What `forward` made.
             norm_input: What it read.
             slots: Holds the parameters, and takes their gradients.
             moments: The batch's statistics, for a norm that takes them.
             wants_x: Whether the input's gradient is asked for.
         """
-        if result is None or (is_even(grad) and self.runs_by_kernels(norm_input, slots)):
-            return self.backward_by_kernels(grad, norm_input, slots, moments, wants_x=wants_x)
         if self.norm is None:
             return self.activation_backward(grad, result)
         if not self.activation_first:
@@ -162,9 +188,7 @@ class NormActivation:
         Raises:
             TypeError: There is no norm.
         """
-        norm = self.norm
-        if norm is None:
-            raise TypeError("NormActivation: kernels are for norms, got norm=None.")
+        norm = self._require_norm()
         if not is_even(grad):
             grad = grad.contiguous(memory_format=torch.channels_last)
         before, behind = self._slopes

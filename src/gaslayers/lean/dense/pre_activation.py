@@ -23,7 +23,7 @@ class PreActivation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: Layer, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        slots = Slots(tensors, dtype, x)
+        slots = Slots(tensors, dtype, x, calls=layer.calls)
         _, activated, moments = layer.front.run(x, slots)
         made: list[Tensor] = []
         kept: list[Tensor | None] = []

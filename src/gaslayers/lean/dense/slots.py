@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from gaslayers.lean.batch_norm import BatchNormCall, count_at_once, count_batch
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.native.norm_choice import take
 from gaslayers.lean.precision import cast
@@ -25,6 +26,7 @@ class Slots:
         x: A map of those that the function computes with.
         wanted: For each tensor, whether its gradient is asked for; empty: for none.
         grad: In a backward pass, the gradient that it starts from.
+        calls: In a forward pass, those of the norms in training; they count the batch.
     """
 
     def __init__(
@@ -34,15 +36,18 @@ class Slots:
         x: Tensor,
         wanted: Sequence[bool] = (),
         grad: Tensor | None = None,
+        calls: Sequence[BatchNormCall] = (),
     ) -> None:
         is_plain = not torch.is_grad_enabled() and (grad is None or not is_batch(grad))
         self.may_overwrite = is_plain
         """Whether maps that nobody else has may be changed: no graph needs them."""
-        self.by_kernels = is_plain and x.dtype == dtype and take(x, tensors)
+        running = [values for call in calls for values in (call.running_mean, call.running_var)]
+        self.by_kernels = is_plain and x.dtype == dtype and take(x, [*tensors, *running])
         """Whether kernels of our own run, where a map suits them."""
+        self._are_counted = count_at_once(calls)
         self.tensors = tensors
         self.dtype = dtype
-        self.wanted = wanted
+        self._wanted = {slot for slot, is_wanted in enumerate(wanted) if is_wanted}
         self.gradients: list[Tensor | None] = [None] * len(tensors)
 
     def get(self, slot: Slot) -> Tensor | None:
@@ -51,7 +56,11 @@ class Slots:
 
     def wants(self, *slots: Slot) -> bool:
         """Whether the gradient of any of these is asked for."""
-        return any(slot is not None and self.wanted[slot] for slot in slots)
+        return not self._wanted.isdisjoint(slots)
+
+    def begin(self, call: BatchNormCall) -> BatchNormCall:
+        """The call of a norm, the batch counted."""
+        return call if self._are_counted else count_batch(call)
 
     def put(self, slot: Slot, gradient: Tensor | None) -> None:
         """Keep the gradient of a slot, in the tensor's own dtype."""

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from gaslayers.lean.native import availability
 from gaslayers.lean.native.kernels import kernels
-from gaslayers.lean.native.norm_call import LAYOUT, is_even, map_of
+from gaslayers.lean.native.norm_call import LAYOUT, is_even, pixel_stride
 
 _MAX_CHANNELS = 4
 _MIN_CELLS = 4
@@ -116,14 +116,14 @@ def run(
     """
     image = torch.empty(tuple(shape), dtype=grad.dtype, device=grad.device, memory_format=LAYOUT)
     if type(image) is Tensor:  # and not a fake one, which has no memory
-        place, strides = map_of(grad), _STRIDES(*weight.stride())
+        strides = _STRIDES(*weight.stride())
         _, channels, *sides = grad.shape
         packed, windows, slope = None, [0, 0], 1.0
         if pooled is not None:
             packed, windows, slope = pooled.packed.data_ptr(), sides, pooled.slope
             sides = [pooled.rows, pooled.columns]
         call = _Call(
-            *(place.values, place.stride, packed, *windows, slope),
+            *(grad.data_ptr(), pixel_stride(grad), packed, *windows, slope),
             *(weight.data_ptr(), strides, image.data_ptr(), *shape),
             *(channels, *sides, *weight.shape[2:], *padding),
         )

@@ -20,10 +20,11 @@ from gaslayers.lean.native.norm_call import (
     Moments,
     add_batch_norm,
     add_gradients,
+    add_running,
     address_of,
     begin,
     empty_gradients,
-    map_of,
+    row_behind,
 )
 
 
@@ -39,9 +40,9 @@ def measure(x: Tensor, moments: Tensor, eps: float, *, to: Tensor | None = None)
     if type(x) is not Tensor:  # a fake one, which has no memory
         return
     call = begin(x, moments)
-    call.variance = 2 * call.inverse_std - call.mean  # one row further
+    call.variance = row_behind(call)
     if to is not None:
-        call.kept = map_of(to)
+        call.kept, call.kept_stride = call.place(to)
     call.eps, call.slope_before = eps, IDENTITY
     kernels().run("measure", x.dtype, call)
 
@@ -70,8 +71,8 @@ def run(
     if type(x) is Tensor:
         call = begin(x, moments)
         if slope_before != IDENTITY:
-            call.kept = map_of(kept)
-        call.y = map_of(y)
+            call.kept, call.kept_stride = call.place(kept)
+        call.y, call.y_stride = call.place(y)
         add_batch_norm(call, batch_norm)
         call.slope_before, call.slope_behind = slope_before, slope_behind
         kernels().run("measure", x.dtype, call)
@@ -79,18 +80,33 @@ def run(
 
 
 def normalize(
-    x: Tensor, moments: Moments | None, weight: Tensor | None, bias: Tensor | None, slope: float
+    x: Tensor,
+    moments: Moments | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    slope: float,
+    *,
+    tracking: BatchNormCall | None = None,
 ) -> Tensor:
     """Normalise by these statistics, or only scale, and activate.
 
-    Shape:
-        - x: (N, C, H, W).
-        - Output: (N, C, H, W), new memory.
+    Args:
+        x: (N, C, H, W).
+        moments: Mean and inverse standard deviation of each channel; None: scale only.
+        weight: Scale of each channel, or None.
+        bias: Offset of each channel, or None.
+        slope: The activation's.
+        tracking: The norm whose running statistics move, by moments as from `measure`.
+
+    Shape: (N, C, H, W), new memory.
     """
     y = torch.empty_like(x, memory_format=LAYOUT)
     if type(x) is Tensor:
         call = begin(x, moments)
-        call.y = map_of(y)
+        if tracking is not None:
+            call.variance = row_behind(call)
+            add_running(call, tracking)
+        call.y, call.y_stride = call.place(y)
         call.weight, call.bias, call.slope_behind = address_of(weight), address_of(bias), slope
         kernels().run("normalize", x.dtype, call)
     return y
@@ -125,16 +141,15 @@ def normalize_backward(
         passed: (N, C, H, W), added to the first; even.
         overwrite: Whether the first may take the memory of ``grad``.
     """
-    gradients = empty_gradients(x, wanted)
-    if wanted[0] and overwrite and grad.is_contiguous(memory_format=LAYOUT):
-        gradients = grad, *gradients[1:]
+    may_take = overwrite and grad.is_contiguous(memory_format=LAYOUT)
+    gradients = empty_gradients(x, wanted, over=grad if may_take else None)
     if type(x) is Tensor:
         call = begin(x, moments)
-        call.grad = map_of(grad)
+        call.grad, call.grad_stride = call.place(grad)
         if more is not None:
-            call.more = map_of(more)
+            call.more, call.more_stride = call.place(more)
         if passed is not None:
-            call.passed = map_of(passed)
+            call.passed, call.passed_stride = call.place(passed)
         call.weight, call.bias = address_of(weight), address_of(bias)
         add_gradients(call, gradients)
         call.slope_before, call.slope_behind = slope_before, slope_behind

@@ -182,9 +182,27 @@ INLINE void NAME(normalize_or_pool)(const struct norm_call *call)
 /* A thread's share of each kernel. It has a call of its own: what it stores cannot change that, and
    so need not be followed by loads of it. */
 
+/* Moves a channel's running statistics, if there are any. */
+INLINE void NAME(move_running)(const struct norm_call *call, int64_t c, REAL mean, REAL unbiased)
+{
+    REAL *running_mean = call->running_mean, *running_variance = call->running_variance;
+    REAL momentum = (REAL)call->momentum;
+    if (running_mean)
+        running_mean[c] = momentum * mean + (1 - momentum) * running_mean[c];
+    if (running_variance)
+        running_variance[c] = (REAL)(
+            (double)momentum * unbiased + (double)((1 - momentum) * running_variance[c]));
+}
+
 static void NAME(normalize_share)(void *argument)
 {
     struct norm_call call = *(const struct norm_call *)argument;
+    const REAL *mean = call.mean, *variance = call.variance;
+    if (variance) {
+        struct share channels = share_of(call.channels);
+        for (int64_t c = channels.first; c < channels.end; c++)
+            NAME(move_running)(&call, c, mean[c], variance[c]);
+    }
     NAME(normalize_or_pool)(&call);
 }
 
@@ -196,8 +214,6 @@ static void NAME(measure_share)(void *argument)
     int64_t all = call.channels;
     struct share channels = share_of(all);
     REAL *mean = call.mean, *inverse_std = call.inverse_std, *variance = call.variance;
-    REAL *running_mean = call.running_mean, *running_variance = call.running_variance;
-    REAL momentum = (REAL)call.momentum;
     FOR_ACTIVATION(call.slope_before, add_pixels, &call, NAME(VALUES))
     for (int64_t c = channels.first; c < channels.end; c++)
         mean[c] = (REAL)(NAME(total)(call.sums, c, all) / (double)call.pixels);
@@ -211,11 +227,7 @@ static void NAME(measure_share)(void *argument)
         REAL unbiased = squares / (REAL)(call.pixels - 1);
         if (variance)
             variance[c] = unbiased;
-        if (running_mean)
-            running_mean[c] = momentum * mean[c] + (1 - momentum) * running_mean[c];
-        if (running_variance)
-            running_variance[c] = (REAL)(
-                (double)momentum * unbiased + (double)((1 - momentum) * running_variance[c]));
+        NAME(move_running)(&call, c, mean[c], unbiased);
     }
     if (!call.y.values)
         return;
@@ -355,7 +367,7 @@ int NAME(measure)(const struct norm_call *call, unsigned threads)
     return NAME(run)(NAME(measure_share), *call, threads);
 }
 
-/* `x` -> `y`, by given statistics */
+/* `x` -> `y`, by given statistics; by the `variance`, if it is given, the running ones move */
 int NAME(normalize)(const struct norm_call *call, unsigned threads)
 {
     return NAME(run)(NAME(normalize_share), *call, threads);

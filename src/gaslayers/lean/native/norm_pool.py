@@ -16,14 +16,12 @@ from gaslayers.lean.native.kernels import kernels
 from gaslayers.lean.native.norm_call import (
     LAYOUT,
     Gradients,
-    Map,
     Moments,
     add_batch_norm,
     add_gradients,
     address_of,
     begin,
     empty_gradients,
-    map_of,
 )
 from gaslayers.lean.native.norm_choice import take_call
 
@@ -61,7 +59,8 @@ def run(
     if type(x) is Tensor:
         call = begin(x, moments)
         add_batch_norm(call, batch_norm)
-        call.y, call.packed = map_of(pooled), packed.data_ptr()
+        call.y, call.y_stride = pooled.data_ptr(), x.shape[1]
+        call.packed = packed.data_ptr()
         call.height, call.width, call.rows, call.columns = *x.shape[2:], *pooled.shape[2:]
         call.slope_before, call.slope_behind = IDENTITY, slope
         kernels().run("measure", x.dtype, call)
@@ -90,7 +89,8 @@ def run_backward(
     gradients = empty_gradients(x, wanted)
     if type(x) is Tensor:
         call = begin(x, moments)
-        call.grad, call.packed = Map(grad.data_ptr(), x.shape[1]), packed.data_ptr()
+        call.grad, call.grad_stride = grad.data_ptr(), x.shape[1]
+        call.packed = packed.data_ptr()
         call.height, call.width, call.rows, call.columns = *x.shape[2:], *grad.shape[2:]
         call.weight, call.bias = address_of(weight), address_of(bias)
         add_gradients(call, gradients)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, count_batch, is_batch_norm, read_call
-from gaslayers.lean.execution import find_hooked, is_batch
+from gaslayers.lean.execution import is_batch
+from gaslayers.lean.modules import find_hooked
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import LAYOUT, is_even
@@ -112,7 +113,7 @@ def normalize_activate_and_pool(x: Tensor, norm: Any, activation: nn.Module, poo
     """
     call = _live_call(norm)
     if call is not None and take_call(x, call):
-        call = count_batch(norm, call)
+        call = count_batch(call)
         parameters = x, call.weight, call.bias
         if type(pool) is nn.MaxPool2d and norm_pool.suits(x, pool.kernel_size):
             slope = known_slope(activation)

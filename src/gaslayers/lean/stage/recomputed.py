@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm
-from gaslayers.lean.execution import find_hooked, is_batch, modules_within
+from gaslayers.lean.execution import is_batch
+from gaslayers.lean.modules import find_hooked, modules_within
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.pool.choice import code_pool
 from gaslayers.lean.roofline import BYTES_PER_VALUE
