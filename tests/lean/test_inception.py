@@ -15,7 +15,7 @@ from gaslayers.lean.inception import composition as inception_plan
 from gaslayers.lean.inception import kernels as inception
 from gaslayers.lean.inception.cost import BranchShape, Choice, choose, ones_pay
 from gaslayers.testing import feature_maps
-from tests.lean.twins import assert_close_twins, module_bytes, twin_of
+from tests.lean.twins import assert_close_twins, module_bytes, summands_of, twin_of
 
 MEBIBYTE = 2**20
 
@@ -78,7 +78,8 @@ def test_composed_block_equals_its_plain_twin(
     ).to(x.dtype)
     for index, parameter in enumerate(block.parameters()):
         parameter.requires_grad_(not frozen >> (index % 4) & 1)
-    assert_close_twins(block, x, input_grad=input_grad)
+    summands = summands_of(block, x, input_grad=input_grad)
+    assert_close_twins(block, x, input_grad=input_grad, summands=summands)
 
 
 def test_forced_paths_are_those_that_are_meant(forced) -> None:

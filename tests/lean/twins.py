@@ -48,15 +48,24 @@ def twin_of(module: nn.Module) -> nn.Module:
     return twin
 
 
-def step(module: nn.Module, x: Tensor, *, input_grad: bool) -> dict[str, Tensor]:
-    """One forward and backward; output, all gradients and all buffers by name."""
+def step(
+    module: nn.Module,
+    x: Tensor,
+    *,
+    input_grad: bool,
+    weigh: Callable[[Tensor], Tensor] = torch.clone,
+) -> dict[str, Tensor]:
+    """One forward and backward; output, all gradients and all buffers by name.
+
+    The gradient of the output is what ``weigh`` makes of normal noise.
+    """
     x = x.detach().clone().requires_grad_(input_grad)
     output = module(x)
     found = {"output": output.detach()}
     if output.requires_grad:
         generator = torch.Generator().manual_seed(1)
         weights = torch.randn(output.shape, generator=generator, dtype=output.dtype)
-        (output * weights).sum().backward()
+        (output * weigh(weights)).sum().backward()
     for name, parameter in module.named_parameters():
         if parameter.grad is not None:
             found[f"grad of {name}"] = parameter.grad
@@ -99,13 +108,38 @@ def assert_equal_but_for_moving_statistics(
 RELATIVE = {torch.float32: 2e-6, torch.float64: 1e-12}
 
 
-def assert_close_twins(module: nn.Module, x: Tensor, *, input_grad: bool = True) -> None:
-    """Fail unless lean and plain agree to rounding in everything that `step` finds."""
+# The same of what is summed up, which no cancellation makes smaller.
+OF_SUMMANDS = {torch.float32: 1e-6, torch.float64: 2e-15}
+
+
+def summands_of(module: nn.Module, x: Tensor, *, input_grad: bool = True) -> dict[str, Tensor]:
+    """What a linear module's sums would be if all that they add were positive, as from `step`.
+
+    The rounding of a sum is a share of this, and not of the sum, which may be near zero.
+    """
+    twin = twin_of(module)
+    for parameter in twin.parameters():
+        parameter.data.abs_()
+    return step(twin, x.abs(), input_grad=input_grad, weigh=torch.abs)
+
+
+def assert_close_twins(
+    module: nn.Module,
+    x: Tensor,
+    *,
+    input_grad: bool = True,
+    summands: dict[str, Tensor] | None = None,
+) -> None:
+    """Fail unless lean and plain agree to rounding in everything that `step` finds.
+
+    That of each tensor, or of its ``summands`` where they are known.
+    """
     expected = step(twin_of(module), x, input_grad=input_grad)
     found = step(module, x, input_grad=input_grad)
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         if tensor.numel() and tensor.is_floating_point():
-            size = max(1.0, expected[name].abs().max().item())
+            share = (RELATIVE if summands is None else OF_SUMMANDS)[x.dtype]
+            size = max(1.0, (summands or expected)[name].abs().max().item())
             difference = (tensor - expected[name]).abs().max().item()
-            assert difference <= RELATIVE[x.dtype] * size, (name, difference, size)
+            assert difference <= share * size, (name, difference, size)
