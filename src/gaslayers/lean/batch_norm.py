@@ -67,11 +67,9 @@ def count_batch(call: BatchNormCall) -> BatchNormCall:
     if call.counter is None:
         return call
     call.counter.add_(1)
-    return (
-        dataclasses.replace(call, momentum=1.0 / float(call.counter))
-        if call.is_cumulative
-        else call
-    )
+    if not call.is_cumulative:
+        return call
+    return dataclasses.replace(call, momentum=1.0 / float(call.counter))
 
 
 def count_at_once(calls: Collection[BatchNormCall]) -> bool:
