@@ -1,7 +1,8 @@
 """Recorded benchmarks as tables: nothing in them is typed in, and a missing record is an error.
 
-``.. lean-record:: lean`` shows every way of every piece of work, ``.. lean-summary:: lean_eager`` a
-line for each piece of work, ``.. counting-record:: counting`` what other tools count.
+``.. lean-record:: lean`` shows every way of every piece of work, or with ``:work: densenet121`` of
+those whose titles have this in them. ``.. lean-summary:: lean_eager`` has a line for each piece of
+work. ``.. counting-record:: counting`` shows what other tools count.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import OptionSpec
 from tables import make_table
 
 RECORDS = Path(__file__).resolve().parents[2] / "benchmarks" / "records"
@@ -64,9 +67,19 @@ def _mebibytes(row: dict[str, Any], key: str = "kept_bytes") -> str:
 class LeanRecord(_Record):
     """A table for each piece of work."""
 
+    option_spec: ClassVar[OptionSpec] = {"work": directives.unchanged_required}
+
     def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
-        """Kept bytes, time and gradients of each way."""
-        for work, measured in record["work"].items():
+        """Kept bytes, time and gradients of each way.
+
+        Raises:
+            ExtensionError: No title has the option's words in it.
+        """
+        asked = self.options.get("work", "")
+        works = {title: work for title, work in record["work"].items() if asked in title}
+        if not works:
+            raise ExtensionError(f"{self.get_location()}: no work has {asked!r} in its title")
+        for work, measured in works.items():
             rows = [
                 [name, _mebibytes(row), f"{row['time_ratio']:.2f}", row["gradients"]]
                 if "kept_bytes" in row
