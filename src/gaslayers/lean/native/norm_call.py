@@ -132,9 +132,10 @@ Gradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None]
 def empty_gradients(x: Tensor, wanted: Sequence[bool], over: Tensor | None = None) -> Gradients:
     """Memory for the gradients that are wanted, the first in that of ``over`` if there is any."""
     channels = x.size(1)
-    first = torch.empty_like(x, memory_format=LAYOUT) if wanted[0] and over is None else over
+    if over is None and wanted[0]:
+        over = torch.empty_like(x, memory_format=LAYOUT)
     return (
-        first if wanted[0] else None,
+        over if wanted[0] else None,
         x.new_empty(channels) if wanted[1] else None,
         x.new_empty(channels) if wanted[2] else None,
     )

@@ -179,9 +179,6 @@ INLINE void NAME(normalize_or_pool)(const struct norm_call *call)
     FOR_ACTIVATION(call->slope_behind, pack, call)
 }
 
-/* A thread's share of each kernel. It has a call of its own: what it stores cannot change that, and
-   so need not be followed by loads of it. */
-
 /* Moves a channel's running statistics, if there are any. */
 INLINE void NAME(move_running)(const struct norm_call *call, int64_t c, REAL mean, REAL unbiased)
 {
@@ -193,6 +190,9 @@ INLINE void NAME(move_running)(const struct norm_call *call, int64_t c, REAL mea
         running_variance[c] = (REAL)(
             (double)momentum * unbiased + (double)((1 - momentum) * running_variance[c]));
 }
+
+/* A thread's share of each kernel. It has a call of its own: what it stores cannot change that, and
+   so need not be followed by loads of it. */
 
 static void NAME(normalize_share)(void *argument)
 {
