@@ -51,6 +51,12 @@ class Block(nn.Module):
                     for name in module.parametrizations:  # type: ignore[union-attr]
                         setattr(module, name, getattr(module, name).clone())
 
+    def _make_inside_plain(self) -> None:
+        """Let every block inside run its plain composition, too."""
+        for module in self.modules():
+            if isinstance(module, Block) and hasattr(module, "memory_efficient"):
+                module.memory_efficient = False  # type: ignore[assignment]  # a block has it
+
     def extra_repr(self) -> str:
         """The arguments of the constructor call."""
         written = []

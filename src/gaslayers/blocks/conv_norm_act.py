@@ -10,8 +10,9 @@ from gaslayers._checks import check_bool, check_choice, check_factory, check_fea
 from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import check_convolution, layer_params, output_size
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
 from gaslayers.lean.frozen.convolution import convolve_frozen, reason_to_keep_input
+from gaslayers.lean.modules import register_known
 
 ORDERS = ("norm_act", "act_norm")
 
@@ -26,6 +27,7 @@ def make_activation(activation_layer: ActivationLayer | None) -> nn.Module:
     return nn.Identity() if activation_layer is None else activation_layer()
 
 
+@register_known
 class ConvNormAct(Block):
     """Convolve, normalise, activate; at stride 1 the output has the input's height and width.
 
@@ -137,7 +139,8 @@ class ConvNormAct(Block):
         return reason or reason_to_keep_input(self.conv)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        if x.requires_grad and torch.is_grad_enabled() and not self._reason_for_plain():
+        is_asked = x.requires_grad and torch.is_grad_enabled() and takes_input(x)
+        if is_asked and not self._reason_for_plain():
             return convolve_frozen(self.conv, x)
         return self.conv(x)
 

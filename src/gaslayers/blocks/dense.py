@@ -124,6 +124,8 @@ class DenseBlock(Block):
             )
             for i in range(num_layers)
         )
+        if not memory_efficient:
+            self._make_inside_plain()
 
     def _convolution(self) -> BlockLayer:
         if self.layer is not None:

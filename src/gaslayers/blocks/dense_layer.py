@@ -8,8 +8,10 @@ from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import make_activation, make_norm
+from gaslayers.lean.modules import register_known
 
 
+@register_known
 class DenseBottleneck(Block):
     """The 1x1 - norm - activation - 3x3 tail of DenseNet's bottleneck layer.
 
@@ -77,6 +79,7 @@ class DenseBottleneck(Block):
         )
 
 
+@register_known
 class DenseLayer(Block):
     """Norm, activation, convolution and dropout, from all features so far to a few new ones.
 

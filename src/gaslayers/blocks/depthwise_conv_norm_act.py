@@ -17,10 +17,12 @@ from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import output_size
 from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
 from gaslayers.lean.execution import Execution
+from gaslayers.lean.modules import register_known
 from gaslayers.lean.separable.row import Row, reason_against_lean
 from gaslayers.lean.separable.unit import take_apart
 
 
+@register_known
 class DepthwiseConvNormAct(Block):
     """Convolve each channel on its own, then mix the channels with a 1x1 convolution.
 

@@ -25,6 +25,7 @@ from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
 from gaslayers.lean.frozen.branches import are_frozen, run_frozen
+from gaslayers.lean.modules import register_known
 from gaslayers.lean.separable.row import Row, reason_against_lean, side_by_side
 from gaslayers.lean.separable.unit import Unit, take_apart
 
@@ -43,6 +44,7 @@ def _units_of(branch: nn.Module) -> tuple[list[Unit], str | None]:
     return units, None
 
 
+@register_known
 class DepthwiseInceptionBlock(Block):
     """Run one branch a kernel size on the same input, the larger ones depthwise separable.
 
@@ -165,6 +167,8 @@ class DepthwiseInceptionBlock(Block):
             self._make_branch(kernel_size, width)
             for kernel_size, width in zip(kernel_sizes, widths, strict=True)
         )
+        if not memory_efficient:
+            self._make_inside_plain()
 
     def _pointwise(self, width: int, stride: int = 1) -> ConvNormAct:
         return ConvNormAct(

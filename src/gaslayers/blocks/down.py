@@ -22,8 +22,8 @@ from gaslayers._typing import (
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
-from gaslayers.lean.modules import find_hooked
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
+from gaslayers.lean.modules import reason_to_call
 from gaslayers.lean.native import image_stage
 from gaslayers.lean.pool.activation_pool import reason_to_keep_maps
 from gaslayers.lean.separable.unit import take_apart
@@ -106,13 +106,15 @@ class DownBlock(Block):
         self.norm = make_norm(norm_layer, out_channels)
         self.activation = make_activation(activation_layer)
         self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
+        if not memory_efficient:
+            self._make_inside_plain()
 
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = reason_for_plain(
+        reason = reason_to_keep_maps(self.activation, self.pool) or reason_for_plain(
             (self.activation, self.pool), memory_efficient=bool(self.memory_efficient)
-        ) or reason_to_keep_maps(self.activation, self.pool)
+        )
         if reason:
             return plain(reason)
         kept = "signs" if isinstance(self.pool, nn.AvgPool2d) else "positions and signs"
@@ -127,7 +129,8 @@ class DownBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        path = self.execution.path if torch.is_grad_enabled() else "plain"
+        is_lean = torch.is_grad_enabled() and takes_input(x)
+        path = self.execution.path if is_lean else "plain"
         if path == "recomputed":
             unit = take_apart(self.body) if type(self.body) is ConvNormAct else None
             return run_recomputed(x, self.body, self.norm, self.activation, self.pool, unit)
@@ -147,10 +150,9 @@ class DownBlock(Block):
         if type(body) is not ConvNormAct or body.extra_padding or not body.memory_efficient:
             return None
         bare = body.norm, body.activation, self.norm
-        replaced = body, body.conv, *bare
-        if any(type(module) is not nn.Identity for module in bare) or find_hooked(replaced):
+        if any(type(module) is not nn.Identity for module in bare):
             return None
-        if any("forward" in module.__dict__ for module in replaced):
+        if reason_to_call((body, body.conv, *bare)):
             return None
         order = order_of_sums(body.conv, x, self.pool)
         if order is None:

@@ -24,10 +24,12 @@ from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution
 from gaslayers.lean.frozen.branches import are_frozen, run_frozen
 from gaslayers.lean.inception.composition import plan_composition
+from gaslayers.lean.modules import register_known
 from gaslayers.lean.separable.row import Row, reason_against_lean, side_by_side
 from gaslayers.lean.separable.unit import Unit, take_apart
 
 
+@register_known
 class InceptionBlock(Block):
     """Run one branch a kernel size on the same input and concatenate their outputs.
 
@@ -135,6 +137,8 @@ class InceptionBlock(Block):
                 kernel_sizes, widths, inner_widths, strict=True
             )
         )
+        if not memory_efficient:
+            self._make_inside_plain()
 
     @staticmethod
     def _resolve_bottleneck_channels(

@@ -115,6 +115,8 @@ class TransitionBlock(Block):
                 owner, "layer", f"build a layer with out_channels (={out_channels})", made
             )
         self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
+        if not memory_efficient:
+            self._make_inside_plain()
 
     def _layer(self) -> tuple[Layer, list[Tensor]] | str:
         """What the lean path runs in front of the pooling, or the reason for the plain one."""

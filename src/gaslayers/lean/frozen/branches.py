@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaslayers.lean.execution import takes_input
 from gaslayers.lean.frozen.convolution import reason_to_keep_input
 from gaslayers.lean.frozen.input_gradient import Geometry, input_gradient
 from gaslayers.lean.layout import dense_strides
@@ -48,7 +49,9 @@ class FrozenBranches(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, the branches' channels, H', W') -> (N, C, H, W)."""
+        # Asked for once: a checkpoint around the block hands its tensors back a single time.
         weights, read = list(ctx.saved_tensors), list(ctx.read)
+        tensor_count = 2 * len(weights)
         total: Tensor | None = None
         # Sums are in autograd's order, the last branch first.
         parts = torch.split(grad, ctx.widths, dim=1)
@@ -58,12 +61,12 @@ class FrozenBranches(torch.autograd.Function):
                 part = input_gradient(part, weights.pop(), shape, strides, geometry)
                 part = F.pad(part, (0, -extra, 0, -extra)) if extra else part
             total = part if total is None else total + part
-        return None, total, *[None] * (2 * len(ctx.saved_tensors))
+        return None, total, *[None] * tensor_count
 
 
 def are_frozen(branches: Sequence[Sequence[Unit]], x: Tensor) -> bool:
     """Whether these are bare convolutions of which only the input's gradient is asked for."""
-    if not (x.requires_grad and torch.is_grad_enabled()):
+    if not (x.requires_grad and torch.is_grad_enabled() and takes_input(x)):
         return False
     return all(
         type(unit.norm) is type(unit.activation) is nn.Identity

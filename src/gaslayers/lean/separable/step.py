@@ -80,6 +80,11 @@ class Step:
         return self.slope != IDENTITY and not self.norm_first
 
     @property
+    def is_bare(self) -> bool:
+        """Whether the unit is a convolution and nothing else."""
+        return self.norm is None and self.slope == IDENTITY
+
+    @property
     def activates_last(self) -> bool:
         """Whether the activation's result is the output and not the map."""
         return self.slope != IDENTITY and self.norm_first
@@ -147,13 +152,17 @@ class Step:
         y, _, _ = torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)
         return self._activate_(y) if self.norm_first else y
 
-    def run(self, x: Tensor, own: Tensors) -> Tensor:
-        """The whole unit by differentiable operators; the running statistics stay."""
+    def run_to_map(self, x: Tensor, own: Tensors, known: Tensor | None) -> Tensor:
+        """As `make_map`, by differentiable operators, or with the map that is known."""
+        if known is not None:
+            return KnownMap.apply(self, known, x, *own[:2])
         x = self._convolve(x, own)
+        return x if self.norm_first else activate(x, self.slope)
+
+    def run_from_map(self, x: Tensor, own: Tensors) -> Tensor:
+        """The map -> the output by differentiable operators; the running statistics stay."""
         if self.norm is None:
-            return activate(x, self.slope)
-        if not self.norm_first:
-            x = activate(x, self.slope)
+            return x
         weight, bias, mean, var = own[2:]
         if self.norm.training:
             mean = var = None
@@ -225,3 +234,29 @@ class Step:
         if grad_x is not None and self.extra_padding:
             grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
         return [grad_x, grad_weight, grad_bias]
+
+
+class KnownMap(torch.autograd.Function):
+    """A map that was kept, as a function of what it was made from.
+
+    Under a gradient penalty the graph holds what units made. A second copy of what was kept would
+    lift the peak above that of the plain composition.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, step: Step, made: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """(N, out_channels, H', W') -> the same, in the same memory."""
+        ctx.step = step
+        ctx.save_for_backward(x, weight, bias, made if step.activates_first else None)
+        return made.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, out_channels, H', W') -> the gradients of input, weight and bias."""
+        x, weight, bias, activated = ctx.saved_tensors
+        if activated is not None:
+            grad = ctx.step.backward_activation(grad, activated, in_place=False)
+        wants = list(ctx.needs_input_grad[2:])
+        return None, None, *ctx.step.backward_convolution(grad, x, (weight, bias), wants)
