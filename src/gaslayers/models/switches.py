@@ -55,7 +55,7 @@ class Switches:
             check_choice(owner, field, getattr(self, field), get_args(kinds[field]))
         for field in ("bottleneck", "inner_norm", "depthwise_dense_layers"):
             check_bool(owner, field, getattr(self, field))
-        check_float(owner, "width_multiplier", self.width_multiplier, above=0.0)
+        check_float(owner, "width_multiplier", self.width_multiplier, above=0.0, maximum=2**31)
         check_int(owner, "dense_blocks", self.dense_blocks)
         if self.transition_channels is not None:
             check_int(owner, "transition_channels", self.transition_channels)

@@ -17,6 +17,7 @@ from gaslayers.lean.execution import takes_input
 from gaslayers.lean.frozen.convolution import reason_to_keep_input
 from gaslayers.lean.frozen.input_gradient import Geometry, input_gradient
 from gaslayers.lean.layout import dense_strides
+from gaslayers.lean.padding import crop_to, pad_what_is_read
 from gaslayers.lean.separable.unit import Unit
 
 
@@ -36,8 +37,9 @@ class FrozenBranches(torch.autograd.Function):
         for convolutions in branches:
             y = x
             for geometry, extra in convolutions:
-                y = F.pad(y, (0, extra, 0, extra)) if extra else y
-                read.append((y.shape, dense_strides(y)))
+                given_shape = y.shape
+                y = pad_what_is_read(y, extra, geometry[0]) if extra else y
+                read.append((given_shape, y.shape, dense_strides(y)))
                 # Of weights and biases by turns, only the latter may be missing.
                 y = F.conv2d(y, next(given), next(given), *geometry)  # type: ignore[arg-type]
             outputs.append(y)
@@ -57,9 +59,9 @@ class FrozenBranches(torch.autograd.Function):
         parts = torch.split(grad, ctx.widths, dim=1)
         for convolutions, part in zip(reversed(ctx.branches), reversed(parts), strict=True):
             for geometry, extra in reversed(convolutions):
-                shape, strides = read.pop()
+                given_shape, shape, strides = read.pop()
                 part = input_gradient(part, weights.pop(), shape, strides, geometry)
-                part = F.pad(part, (0, -extra, 0, -extra)) if extra else part
+                part = crop_to(part, given_shape) if extra else part
             total = part if total is None else total + part
         return None, total, *[None] * tensor_count
 

@@ -20,6 +20,7 @@ from gaslayers.lean.batch_norm import BatchNormCall
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_choice import take_call
+from gaslayers.lean.padding import crop_to, pad_what_is_read
 
 Tensors: TypeAlias = Sequence[Any]
 """Weight and bias of convolution and norm, and the running mean and variance, or None each."""
@@ -100,7 +101,7 @@ class Step:
 
     def _pad(self, x: Tensor) -> Tensor:
         extra = self.extra_padding
-        return F.pad(x, (0, extra, 0, extra)) if extra else x
+        return pad_what_is_read(x, extra, self.stride) if extra else x
 
     def _convolve(self, x: Tensor, own: Tensors) -> Tensor:
         weight, bias = own[:2]
@@ -232,7 +233,7 @@ class Step:
             mask,
         )
         if grad_x is not None and self.extra_padding:
-            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
+            grad_x = crop_to(grad_x, x.shape)
         return [grad_x, grad_weight, grad_bias]
 
 
