@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.autograd import graph as autograd_graph
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
@@ -62,6 +63,8 @@ def reason_against_lean_here() -> str | None:
         return "the tracer does not look into autograd functions"
     if torch.compiler.is_compiling():
         return "an exported program is one of plain operators" if _is_exporting() else None
+    if autograd_graph._allow_mutation_on_saved_tensors_enabled:
+        return "saved tensors may be changed, by a mode that knows PyTorch's operators alone"
     if torch._C._len_torch_function_stack() and not _modes_are_harmless():
         return "a mode that overrides functions is active"
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -81,15 +81,20 @@ def gradients_of(
     return [next(found) if is_wanted else None for is_wanted in wanted]
 
 
+def dtypes_of(tensors: Iterable[Tensor | None]) -> list[torch.dtype | None]:
+    """What `check_dtypes` compares with later."""
+    return [None if tensor is None else tensor.dtype for tensor in tensors]
+
+
 def check_dtypes(tensors: Sequence[Tensor | None], dtypes: Sequence[torch.dtype | None]) -> None:
-    """Refuse tensors of which a gradient is to be computed in another dtype than the forward's.
+    """Refuse saved tensors that come back in another dtype than they had in the forward pass.
 
     Raises:
-        RuntimeError: A module's dtype was changed between its forward and its backward pass.
+        RuntimeError: The module's dtype was changed since then, or a hook returned another one.
     """
     for tensor, dtype in zip(tensors, dtypes, strict=True):
         if tensor is not None and tensor.dtype != dtype:
             raise RuntimeError(
                 f"expected a tensor of {dtype}, as in the forward pass, but found {tensor.dtype}: "
-                "the module's dtype was changed between its forward and its backward pass."
+                "a dtype was changed between the forward and the backward pass."
             )

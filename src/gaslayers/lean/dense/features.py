@@ -22,7 +22,7 @@ from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import check_dtypes
+from gaslayers.lean.rerun import check_dtypes, dtypes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,17 +98,18 @@ class DenseFeatures(torch.autograd.Function):
         if moments is not None:
             track(untracked, moments, slots)
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
-        ctx.dtypes = [tensor.dtype for tensor in tensors]
-        ctx.save_for_backward(*running_of(calls), features, moments, *tensors, *kept)
+        saved = (features, moments, *tensors, *kept)
+        ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
+        ctx.save_for_backward(*running_of(calls), *saved)
         return features
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        features, moments, *rest = saved_behind_running(ctx.saved_tensors, ctx.plan.calls)
-        count = len(ctx.dtypes)
-        tensors, kept = rest[:count], rest[count:]
-        check_dtypes(tensors, ctx.dtypes)
+        saved = saved_behind_running(ctx.saved_tensors, ctx.plan.calls)
+        check_dtypes(saved, ctx.dtypes)
+        features, moments, *rest = saved
+        tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, features, wanted, grad)
         layers = ctx.plan.layers

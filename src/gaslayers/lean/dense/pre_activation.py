@@ -16,7 +16,7 @@ from gaslayers.lean.batch_norm import running_of, saved_behind_running
 from gaslayers.lean.dense.layer import Layer
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import check_dtypes
+from gaslayers.lean.rerun import check_dtypes, dtypes_of
 
 
 class PreActivation(torch.autograd.Function):
@@ -34,17 +34,18 @@ class PreActivation(torch.autograd.Function):
             made.append(new)
             kept += own
         ctx.layer, ctx.dtype = layer, dtype
-        ctx.dtypes = [tensor.dtype for tensor in tensors]
-        ctx.save_for_backward(*running_of(layer.calls), x, moments, *tensors, *kept)
+        saved = (x, moments, *tensors, *kept)
+        ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
+        ctx.save_for_backward(*running_of(layer.calls), *saved)
         return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        x, moments, *rest = saved_behind_running(ctx.saved_tensors, ctx.layer.calls)
-        count = len(ctx.dtypes)
-        tensors, kept = rest[:count], rest[count:]
-        check_dtypes(tensors, ctx.dtypes)
+        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.calls)
+        check_dtypes(saved, ctx.dtypes)
+        x, moments, *rest = saved
+        tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, x, wanted, grad)
         with without_autocast(x.device):

@@ -18,7 +18,7 @@ from gaslayers.lean.execution import is_batch
 from gaslayers.lean.modules import modules_within, reason_to_call
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.pool.choice import code_pool
-from gaslayers.lean.rerun import Precision, check_dtypes, stand_ins
+from gaslayers.lean.rerun import Precision, check_dtypes, dtypes_of, stand_ins
 from gaslayers.lean.roofline import BYTES_PER_VALUE
 from gaslayers.lean.separable.unit import Unit
 from gaslayers.lean.stage.body import Body, ConvolutionBody, read_convolution
@@ -76,7 +76,7 @@ class RecomputedStage(torch.autograd.Function):
             )
             pooled, kept = ctx.pool.forward(normed)
         parameters = x, weight, *body_parameters
-        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in parameters]
+        ctx.dtypes = dtypes_of(parameters)
         # The running statistics so that a change of them before the backward pass is noticed.
         norm = mean, inverse_std, call.running_mean, call.running_var
         ctx.save_for_backward(*norm, *parameters, *kept)
