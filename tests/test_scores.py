@@ -204,7 +204,7 @@ REAL = torch.zeros(4, 1)
         ({"x": REAL}, REAL, TypeError, "`real_scores` must be a tensor, or a list .* got 'dict'"),
         (REAL, REAL.to("meta"), ValueError, "`fake_scores` must be on the device of .* got 'meta'"),
         ([REAL, REAL.to("meta")], [REAL] * 2, ValueError, "`real_scores` must be on one device"),
-        (REAL.to_sparse(), REAL, TypeError, "`real_scores` must be a dense tensor, got torch.spar"),
+        (REAL.to_sparse(), REAL, TypeError, "`real_scores` must be a dense tensor, got a Ten"),
     ],
 )  # fmt: skip
 def test_scores_that_do_not_go_together_are_refused(real, fake, error, message) -> None:
@@ -270,6 +270,11 @@ def test_wrong_weights_are_refused_when_the_loss_is_built(kind, options, error, 
 def test_labels_of_other_dtypes_are_refused(dtype) -> None:
     with pytest.raises(TypeError, match=f"`c` must be a floating-point tensor, got {dtype}"):
         LSGANGeneratorLoss(torch.ones(2, 1, dtype=dtype))
+
+
+def test_labels_without_values_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`c` must hold values, got a Tensor of shape \(4, 1\)"):
+        GF.lsgan_generator_loss(REAL, c=REAL.to("meta"))
 
 
 def test_weights_must_be_one_for_each_scale() -> None:

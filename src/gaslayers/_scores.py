@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gaslayers._checks import bad_type, bad_value, check_bool, check_choice, check_float
-
-Label: TypeAlias = float | Tensor
-"""A number, or a floating-point tensor with a label for each sample or score."""
 
 _REDUCTIONS = ("mean", "sum", "none")
 
@@ -92,8 +89,8 @@ def _check_tensor(owner: str, argument: str, tensor: Tensor) -> None:
     is_packed = str(tensor.dtype).endswith("_x2")  # two numbers share a byte
     if not tensor.is_floating_point() or is_packed:
         raise bad_type(owner, argument, "be a floating-point tensor", tensor.dtype)
-    if tensor.layout != torch.strided:
-        raise bad_type(owner, argument, "be a dense tensor", tensor.layout)
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise bad_type(owner, argument, "be a dense tensor", tensor)
 
 
 def read_pair(owner: str, real: Any, fake: Any) -> tuple[list[Tensor], list[Tensor]]:
@@ -114,7 +111,7 @@ def read_pair(owner: str, real: Any, fake: Any) -> tuple[list[Tensor], list[Tens
 
 
 def squared_distance(
-    owner: str, scores: Tensor, argument: str, label: Label, *, sigmoid: bool
+    owner: str, scores: Tensor, argument: str, label: float | Tensor, *, sigmoid: bool
 ) -> Tensor:
     """Square how far each score is from its label.
 
@@ -136,6 +133,8 @@ def squared_distance(
 
 def _fit(owner: str, argument: str, label: Tensor, scores: Tensor) -> Tensor:
     """Bring a label to the scores' device and dtype; never let it broadcast the scores."""
+    if label.is_meta and not scores.is_meta:
+        raise bad_value(owner, argument, "hold values", label)
     label = label.to(scores)
     if label.numel() == 1:
         return label.reshape(())
