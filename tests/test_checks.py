@@ -287,3 +287,17 @@ def test_errors_without_a_remedy_end_with_the_value() -> None:
 )
 def test_errors_name_large_values_by_their_kind(value: object, got: str) -> None:
     assert str(_checks.bad_value("O", "x", "be y", value)) == f"O: `x` must be y, got {got}."
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([torch.zeros(9, 9)] * 2, "a list of 2"),
+        ({"x": torch.zeros(9, 9)}, "a dict of 1"),
+        (torch.nested.nested_tensor([torch.zeros(2)]), "a nested Tensor of torch.float32"),
+    ],
+)
+def test_collections_of_tensors_and_nested_tensors_are_named_by_their_kind(value, words) -> None:
+    assert (
+        str(_checks.bad_value("f", "x", "be small", value)) == f"f: `x` must be small, got {words}."
+    )

@@ -37,8 +37,16 @@ pearson = GF.lsgan_discriminator_loss(real_scores, fake_scores, a=-1.0, b=1.0)
 print(f"L_D = {pearson:.5f}, L_G = {GF.lsgan_generator_loss(fake_scores, c=0.0):.5f}")
 
 # %%
-# Scores of different shapes are an error. ``(4, 1)`` against ``(4,)`` would otherwise broadcast
-# to a loss over all 16 pairs, and train, badly.
+# A discriminator of several scales returns a list of scores. The loss is the mean over its scales,
+# weighted if asked. Real and generated batches may differ in size.
+
+fine, coarse = torch.zeros(2, 1, 8, 8), torch.ones(3, 1, 4, 4)
+print(f"L_G = {LSGANGeneratorLoss()([fine, coarse]):.5f}")
+print(f"L_G = {LSGANGeneratorLoss(scale_weights=(1, 3))([fine, coarse]):.5f}")
+
+# %%
+# Scores with other numbers of dimensions are an error. ``(4, 1)`` against ``(4,)`` means that one
+# of them was squeezed by mistake, and elsewhere broadcasts to a loss over all 16 pairs.
 
 try:
     LSGANDiscriminatorLoss()(real_scores[:, None], fake_scores)

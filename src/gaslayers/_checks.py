@@ -18,6 +18,9 @@ from torch import Tensor, nn
 MOST = 2**63 - 1
 """The largest size that PyTorch can be told."""
 
+_LONGEST = 200
+"""Characters of a collection that an error prints."""
+
 
 def _sentence(owner: str, argument: str, rule: str, value: object, remedy: str = "") -> str:
     got = _short(value)
@@ -25,6 +28,10 @@ def _sentence(owner: str, argument: str, rule: str, value: object, remedy: str =
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Tensor) and value.is_nested:
+        return f"a nested {type(value).__name__} of {value.dtype}"
+    if isinstance(value, list | tuple | dict | set) and len(repr(value)) > _LONGEST:
+        return f"a {type(value).__name__} of {len(value)}"  # of tensors, say
     if isinstance(value, Tensor) and value.dim() > 0:
         return f"a {type(value).__name__} of shape {tuple(value.shape)} and {value.dtype}"
     if isinstance(value, nn.Module):
