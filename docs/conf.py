@@ -45,9 +45,11 @@ extensions = [
     "mathml",
     "notebooks",
     "record_changes",
+    "record_role",
     "recorded",
     "signatures",
     "site_files",
+    "typed_figures",
 ]
 extensions.append("sphinx.ext.linkcode" if repository_url else "sphinx.ext.viewcode")
 if docs_url:
@@ -122,7 +124,6 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"(^|[\\/])_",
     "doc_module": ("gaslayers",),
     "backreferences_dir": "api/backreferences",
-    "show_api_usage": True,
     "abort_on_example_error": True,
     "capture_repr": ("_repr_html_", "__repr__"),
     "ignore_repr_types": r"matplotlib\.",

@@ -72,8 +72,8 @@ def lsgan_discriminator_loss(
         b: Label of real data.
         reduction: ``"mean"`` or ``"sum"`` over all scores, or ``"none"``.
         scale: Factor in front; the paper's is 1/2.
-        sigmoid: Pass the scores through a sigmoid first, as GAS (2018) did. A saturated sigmoid
-            has no gradient: once there, training cannot leave.
+        sigmoid: Pass the scores through a sigmoid first, as GAS (2018) did. Where the
+            sigmoid rounds to 0 or 1 its gradient is zero, and no step leaves.
 
     Shape:
         - real_scores, fake_scores: any one shape, the same for both.
