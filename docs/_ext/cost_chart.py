@@ -54,7 +54,7 @@ def logarithmic(title: str, values: list[float]) -> dict[str, Any]:
 
 
 def describe_chart(runs: list[Run]) -> go.Figure:
-    """Bytes kept for backward over parameters: a mark a case and path, with the case's number."""
+    """Bytes kept for backward over parameters: a mark per case and path, with the case's number."""
     figure = go.Figure(layout={"template": "none"})
     cases = [run.config.case for run in runs]
     sizes = [run.record.discriminator_parameters for run in runs]

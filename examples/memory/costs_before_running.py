@@ -48,7 +48,7 @@ plain = {
 }
 panels = {
     "Trainable parameters, thousand": {c: r.trainable / 1e3 for c, r in reports.items()},
-    "Multiply-adds, million a sample": {c: r.per_sample.macs / 1e6 for c, r in reports.items()},
+    "Multiply-adds, million per sample": {c: r.per_sample.macs / 1e6 for c, r in reports.items()},
     "Kept by a pass of D, MiB, plain": {
         c: saved_bytes(n, images) / 2**20 for c, n in plain.items()
     },
