@@ -56,6 +56,8 @@ if docs_url:
     extensions += ["sphinxext.opengraph", "sphinx_sitemap"]
 
 nitpicky = True
+# The bounds of a field, which pydantic writes into its type: they have no pages.
+nitpick_ignore_regex = [("py:class", r"annotated_types\.\w+")]
 default_role = "py:obj"
 exclude_patterns = ["_build", "api/backreferences", "gallery/**/*.ipynb", "gallery/**/*.py"]
 templates_path = ["_templates"]
@@ -94,6 +96,7 @@ intersphinx_mapping = {
         "numpy": "https://numpy.org/doc/stable/",
         "matplotlib": "https://matplotlib.org/stable/",
         "einops": "https://einops.rocks/",
+        "fabric": "https://lightning.ai/docs/fabric/stable/",
         "hypothesis": "https://hypothesis.readthedocs.io/en/latest/",
     }.items()
 }

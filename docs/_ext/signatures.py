@@ -16,6 +16,8 @@ PLACES = (
     "gaslayers.accounting",
     "gaslayers.models",
     "gaslayers.study",
+    "gaslayers.study.checkpoint",
+    "gaslayers.study.sweep",
     "gaslayers.testing",
 )
 
