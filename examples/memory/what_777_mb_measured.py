@@ -30,8 +30,8 @@ SIZES_2018 = dict(zip(CASES, (777, 199, 489, 393, 361, 297), strict=True))  # MB
 BATCH = 32
 
 # %%
-# An allocator that grows by regions leaves its mark on such sizes. Between five of the six every
-# difference is a multiple of one power of two; the depthwise one does not fit in:
+# An allocator that grows by regions would show in such sizes. Between five of the six, every
+# difference is indeed a multiple of 32. The depthwise one does not fit in:
 
 for one, other in itertools.combinations(SIZES_2018, 2):
     difference = abs(SIZES_2018[one] - SIZES_2018[other])

@@ -94,8 +94,8 @@ pictures = draw_run_pictures(run)
 # What happened
 # -------------
 #
-# A D that cannot tell real from generated has a loss of half the batch size, and G a quarter of it:
-# 8 and 4. A D that learns falls below that, and G rises. Here L_D fell to
+# A line in each picture marks the loss while D cannot tell real from generated. Where D learns, its
+# own loss falls below that line, and the generator's rises above it. Here L_D fell to
 # :record:`faithful/original lowest L_D`, and L_G rose to :record:`faithful/original highest L_G`. The
 # plots of 2018 show :record:`2018/original lowest L_D` and :record:`2018/original highest L_G`.
 
