@@ -46,8 +46,9 @@ discriminator = build_discriminator(CASE, variant="as_coded")
 #
 # The original published "777 MB" for this case. That was the whole process in ``nvidia-smi`` during
 # a forward pass: driver context, the convolutions' workspaces and the allocator's regions. How much
-# smaller the network's own numbers are depends on which of them is meant.
-# :doc:`/concepts/memory` says what a pass and a step are.
+# smaller the network's own numbers are depends on which of them is meant. The tensor peak of a whole
+# D step, which has two passes, is :record:`faithful/original peak, plain` on the plain path
+# (:doc:`/concepts/memory` says what a pass and a step are).
 
 images = torch.zeros(32, 1, 28, 28)
 plain = build_discriminator(CASE, variant="as_coded", memory_efficient=False)
