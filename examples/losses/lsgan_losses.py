@@ -75,13 +75,15 @@ for ax, (name, gradient), colour in zip(axes, pull.items(), ("C0", "C1"), strict
 axes[-1].set_xlabel("logit of D on a generated image")
 
 # %%
-# A state that absorbs
-# --------------------
+# A flat region
+# -------------
 #
 # Follow the pull from scores that start out wrong by more and more. With the linear head every
-# one of them arrives. With the sigmoid, those that start in the flat region stay: once a
-# discriminator is saturated, no step leaves it. The study of 2018 trained with a sigmoid head,
-# and one of its six discriminators ended there.
+# one of them arrives. With the sigmoid, those that start in the flat region hardly move under
+# plain gradient descent. An optimiser that divides by the gradient's size, as RMSProp and Adam do,
+# can still leave it. None can leave where the sigmoid rounds to 1 in float32, since the gradient
+# there is exactly zero. The study of 2018 trained with a sigmoid head
+# (:doc:`/gallery/study/case_2_depthwise_inception`).
 
 
 def follow(start: float, *, sigmoid: bool, steps: int = 400, rate: float = 0.1) -> list[float]:

@@ -76,8 +76,8 @@ def lsgan_discriminator_loss(
         b: Label of real data, likewise.
         reduction: ``"mean"`` or ``"sum"`` over all scores of a scale, or ``"none"``.
         scale: Factor in front; the paper's is 1/2.
-        sigmoid: Pass the scores through a sigmoid first, as GAS (2018) did. A saturated sigmoid
-            has no gradient: once there, training cannot leave.
+        sigmoid: Pass the scores through a sigmoid first, as GAS (2018) did. Where the
+            sigmoid rounds to 0 or 1 its gradient is zero, and no step leaves.
         scale_weights: A weight for each scale, of which the mean over scales is the weighted one:
             they are divided by their sum, so that (1, 3) and (0.25, 0.75) are the same. None: all
             alike.

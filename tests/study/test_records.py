@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -39,7 +40,6 @@ def record(make_config):
         iterations_done=6,
         seconds=1 / 3,
         processor_seconds=0.25,
-        iterations_per_second=18.0,
         discriminator_parameters=13_857,
         generator_parameters=1000,
         discriminator_forward_flops=1_000_000,
@@ -54,6 +54,20 @@ def folder(tmp_path):
 
 def test_record_reads_back_equal(folder, record):
     folder.write_record(record)
+    assert folder.read_record() == record
+
+
+def test_rate_is_of_processor_seconds_which_load_leaves_alone(record):
+    assert record.iterations_per_processor_second == 24.0
+    slowed = record.model_copy(update={"seconds": 100.0})
+    assert slowed.iterations_per_processor_second == 24.0
+    assert record.model_copy(update={"processor_seconds": 0.0}).iterations_per_processor_second == 0
+
+
+def test_older_record_loses_its_rate_over_the_clock(folder, record):
+    older = record.model_dump() | {"iterations_per_second": 18.0}
+    folder.path.mkdir()
+    folder.record_path.write_text(json.dumps(older), encoding="utf-8")
     assert folder.read_record() == record
 
 

@@ -54,7 +54,7 @@ class InceptionBlock(Block):
         conv_layer: Factory of every convolution.
         norm_layer: Factory of the norm after every convolution, or None.
         activation_layer: Factory of the activation after every convolution, or None.
-        memory_efficient: Run convolutions as one where that takes no longer, and compute again in
+        memory_efficient: Run convolutions as one where that is no more work, and compute again in
             the backward pass what is cheap to; same outputs and gradients up to rounding.
             ``"recompute"``: compute everything again but the input.
         device: Where the layers are built; None: PyTorch's default device.

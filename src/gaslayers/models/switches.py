@@ -27,8 +27,8 @@ class Switches:
             source only the stem's is.
         transition_channels: What a transition narrows to; 4 in the source. None: half.
         activation: ``"relu"`` or ``"leaky_relu"`` (slope 0.2).
-        head: ``"sigmoid"``, the source's, whose saturation is an absorbing state, or
-            ``"linear"``, the LSGAN paper's.
+        head: ``"sigmoid"``, the source's, whose gradient is zero where it rounds to 0 or 1,
+            or ``"linear"``, the LSGAN paper's.
         init: ``"gas2018"`` (truncated normal of std 0.02) or ``"he"``.
 
     Raises:

@@ -55,7 +55,7 @@ class RunConfig(BaseModel):
 
     @property
     def name(self) -> str:
-        """The run's folder: case, variant and seed."""
+        """The name of the run's folder, which tells its case, variant and seed."""
         return f"{self.case}-{self.variant}-seed{self.seed}"
 
     @property

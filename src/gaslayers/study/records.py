@@ -19,11 +19,11 @@ import io
 import os
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torchvision.utils import make_grid
 
 from gaslayers.study.config import RunConfig
@@ -97,13 +97,25 @@ class Record(BaseModel):
     iterations_done: int
     seconds: float
     processor_seconds: float
-    iterations_per_second: float
     discriminator_parameters: int
     generator_parameters: int
     discriminator_forward_flops: int
     flops_convention: str
     memory: MemoryReading | None = None
     memory_predicted: MemoryPrediction | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_rate(cls, data: Any) -> Any:
+        # Older records hold iterations per second of the clock: how busy the machine was.
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if name != "iterations_per_second"}
+        return data
+
+    @property
+    def iterations_per_processor_second(self) -> float:
+        """Iterations over the processor time that they took, whatever else the machine did."""
+        return self.iterations_done / self.processor_seconds if self.processor_seconds else 0.0
 
 
 class RunFolder:

@@ -116,7 +116,6 @@ def _make_record(
         iterations_done=done,
         seconds=progress.seconds,
         processor_seconds=progress.processor_seconds,
-        iterations_per_second=done / progress.seconds if progress.seconds else 0.0,
         discriminator_parameters=cost.params,
         generator_parameters=count(game.generator, (latent,)).params,
         discriminator_forward_flops=config.batch_size * cost.flops,
