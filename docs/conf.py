@@ -42,6 +42,7 @@ extensions = [
     "cost_chart",
     "cost_table",
     "executed",
+    "gpu_records",
     "mathml",
     "notebooks",
     "record_changes",

@@ -54,7 +54,7 @@ def test_prediction_leaves_the_game_alone(make_game):
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_measure_reads_three_numbers_off_a_cuda_device(make_config, digits):
     fabric = Fabric(accelerator="cuda", devices=1)
     small, large = (
