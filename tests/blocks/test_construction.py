@@ -154,6 +154,12 @@ def test_factory_that_takes_other_arguments_is_named(kind, argument: str) -> Non
         kind(4, 6, **{argument: lambda *sizes, wanted, **options: nn.Identity()})
 
 
+@pytest.mark.parametrize("factory", [int, dict, len, range])
+def test_builtin_that_refuses_the_call_is_named(factory) -> None:
+    with pytest.raises(TypeError, match="^DenseBlock: `layer` must (take the arg|build a layer)"):
+        DenseBlock(3, 1, layer=factory)
+
+
 @pytest.mark.parametrize(("kind", "argument"), FACTORIES)
 @pytest.mark.parametrize("error", [TypeError, ValueError, KeyError, NotImplementedError])
 def test_what_a_factory_raises_itself_passes_through(kind, argument: str, error: type) -> None:
