@@ -156,7 +156,7 @@ def test_factory_that_takes_other_arguments_is_named(kind, argument: str) -> Non
 
 @pytest.mark.parametrize("factory", [int, dict, len, range])
 def test_builtin_that_refuses_the_call_is_named(factory) -> None:
-    with pytest.raises(TypeError, match="^DenseBlock: `layer` must (take the arg|build a layer)"):
+    with pytest.raises(TypeError, match=r"^DenseBlock: `layer` must (take the arg|build a layer)"):
         DenseBlock(3, 1, layer=factory)
 
 
