@@ -59,6 +59,11 @@ def test_converted_block_holds_the_draws_of_the_default_precision(name: str) -> 
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
+def test_block_on_another_device_never_takes_memory_on_this_one(kind: type[nn.Module]) -> None:
+    assert kind(2**22, 2**22, device="meta").out_channels >= 2**22  # 2**46 bytes and more
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_skip_init_takes_a_block(kind: type[nn.Module]) -> None:
     block = nn.utils.skip_init(kind, 4, 6)
     assert devices(block) == {"cpu"}
