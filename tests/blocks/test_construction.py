@@ -59,6 +59,11 @@ def test_converted_block_holds_the_draws_of_the_default_precision(name: str) -> 
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
+def test_block_on_another_device_never_takes_memory_on_this_one(kind: type[nn.Module]) -> None:
+    assert kind(2**22, 2**22, device="meta").out_channels >= 2**22  # 2**46 bytes and more
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_skip_init_takes_a_block(kind: type[nn.Module]) -> None:
     block = nn.utils.skip_init(kind, 4, 6)
     assert devices(block) == {"cpu"}
@@ -152,6 +157,12 @@ def test_factory_that_takes_other_arguments_is_named(kind, argument: str) -> Non
     message = f"^{kind.__name__}: `{argument}` must take the arguments "
     with pytest.raises(TypeError, match=message):
         kind(4, 6, **{argument: lambda *sizes, wanted, **options: nn.Identity()})
+
+
+@pytest.mark.parametrize("factory", [int, dict, len, range])
+def test_builtin_that_refuses_the_call_is_named(factory) -> None:
+    with pytest.raises(TypeError, match=r"^DenseBlock: `layer` must (take the arg|build a layer)"):
+        DenseBlock(3, 1, layer=factory)
 
 
 @pytest.mark.parametrize(("kind", "argument"), FACTORIES)

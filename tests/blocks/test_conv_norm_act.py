@@ -120,6 +120,11 @@ def test_factories_are_called_once_a_layer_with_the_sizes() -> None:
         ({"kernel_size": 0}, ValueError, r"ConvNormAct: `kernel_size` must be >= 1, got 0"),
         ({"kernel_size": (3, 3)}, TypeError, r"`kernel_size` must be an int, got \(3, 3\)"),
         ({"stride": 0}, ValueError, r"ConvNormAct: `stride` must be >= 1, got 0"),
+        (
+            {"stride": 2**31},
+            ValueError,
+            r"ConvNormAct: `stride` must be <= 2147483647, got 2147483648",
+        ),
         ({"stride": True}, TypeError, r"ConvNormAct: `stride` must be an int, got True"),
         ({"dilation": 0}, ValueError, r"ConvNormAct: `dilation` must be >= 1, got 0"),
         ({"groups": 0}, ValueError, r"ConvNormAct: `groups` must be >= 1, got 0"),

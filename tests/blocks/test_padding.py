@@ -15,6 +15,7 @@ from gaslayers import (
     DepthwiseInceptionBlock,
     DownBlock,
     InceptionBlock,
+    TransitionBlock,
     saved_bytes,
 )
 from tests.blocks.catalogue import TOLERANCE
@@ -136,6 +137,31 @@ def test_an_input_that_the_kernel_does_not_fit_is_refused(kind) -> None:
         unit(torch.zeros(1, 3, 4, 3))
     with pytest.raises(ValueError, match=r"`width` must be >= 3, got 2"):
         unit.expected_macs(5, 2)
+
+
+@pytest.mark.parametrize(
+    ("block", "least"),
+    [
+        (DownBlock(3, 4), (2, 2)),
+        (DownBlock(3, 4, pool_layer=None), (1, 1)),
+        (DownBlock(3, 4, pool_layer=partial(nn.MaxPool2d, ceil_mode=True)), (1, 1)),
+        (DownBlock(3, 4, block=partial(ConvNormAct, stride=3)), (4, 4)),
+        (DownBlock(3, 4, block=partial(ConvNormAct, kernel_size=4, padding=(0, 2))), (5, 1)),
+        (DownBlock(3, 4, block=DownBlock), (4, 4)),
+        (DownBlock(3, 4, block=partial(InceptionBlock, stride=2)), (3, 3)),
+        (DownBlock(3, 4, block=partial(DepthwiseConvNormAct, stride=2)), (3, 3)),
+        (TransitionBlock(3), (2, 2)),
+        (TransitionBlock(6, layer=InceptionBlock), (2, 2)),
+    ],
+)
+def test_least_map_is_taken_and_a_smaller_one_is_refused_by_name(block, least) -> None:
+    block.eval()
+    x = torch.zeros(1, block.in_channels, *least)
+    assert block.least_sides() == least
+    assert min(block(x).shape) >= 1
+    for smaller in (x[:, :, 1:], x[:, :, :, 1:]):
+        with pytest.raises(ValueError, match=f"^{type(block).__name__}: expected input of shape"):
+            block(smaller)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def test_feature_extractor_takes_every_layer_of_a_block(name: str) -> None:
     torch.testing.assert_close(extractor(x)[nodes[-1]], block(x))
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
+# `torch.nn.GroupNorm` itself decides by a size.
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name != "conv_act_norm"])
 def test_jit_trace_records_no_size_of_the_example(name: str) -> None:
     block = build(name)
     with warnings.catch_warnings():

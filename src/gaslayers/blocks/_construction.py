@@ -81,7 +81,7 @@ def build_layer(
     with _speaking(None):  # blocks within speak for themselves
         try:
             layer = factory(*sizes, **options)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             if _is_refused_call(error, factory, *sizes, **options):
                 rule = f"take the arguments {_written(*sizes, **options)}"
                 raise bad_type(owner, argument, rule, factory) from error
@@ -107,12 +107,14 @@ def _written(*sizes: int, **options: Any) -> str:
 
 
 def _is_refused_call(
-    error: TypeError, factory: Callable[..., Any], *sizes: int, **options: Any
+    error: TypeError | ValueError, factory: Callable[..., Any], *sizes: int, **options: Any
 ) -> bool:
     """Whether it was the call that was refused, and nothing went wrong in the factory's code."""
     own_frame = error.__traceback__
     if own_frame is None or own_frame.tb_next is None:  # no code of the factory's was reached
         return True
+    if isinstance(error, ValueError):
+        return False
     try:
         inspect.signature(factory).bind(*sizes, **options)
     except (TypeError, ValueError):

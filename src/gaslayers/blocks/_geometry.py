@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from gaslayers._checks import bad_value, check_int, check_pair
 
-_LARGEST_SIDE = 2**31 - 1  # what convolutions on a GPU count up to
+_LARGEST_SIDE = 2**31 - 1  # what convolutions count up to, on a GPU and in oneDNN
 
 
 class Geometry(NamedTuple):
@@ -53,6 +53,7 @@ def check_geometry(
         stride: Its step.
         padding: An int, a pair, or None: what keeps the size at stride 1.
     """
+    check_int(owner, "stride", stride, maximum=_LARGEST_SIDE)
     reach = dilation * (kernel_size - 1)
     if reach > _LARGEST_SIDE:
         rule = f"keep dilation * (kernel_size - 1) <= {_LARGEST_SIDE}"

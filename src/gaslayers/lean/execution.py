@@ -93,6 +93,8 @@ def takes_input(x: Tensor) -> bool:
 
     An empty batch is PyTorch's to handle or to refuse, and so is a tensor of a class of its own.
     """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+        return False  # nothing that a size decides would be recorded
     return are_plain((x,)) and x.numel() > 0
 
 

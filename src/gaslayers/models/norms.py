@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gaslayers._checks import is_traced
+from gaslayers.lean.modules import register_known
 
 
 class FrozenNorm2d(nn.Module):
@@ -100,6 +101,7 @@ class OffsetBatchNorm1d(_Traceable, nn.BatchNorm1d):
         _fix_weight_at_one(self)
 
 
+@register_known
 class OffsetBatchNorm2d(_Traceable, nn.BatchNorm2d):
     """Batch norm over channels with a trainable offset and no trainable weight.
 
