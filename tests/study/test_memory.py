@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 
 from gaslayers import peak_memory, saved_bytes
 from gaslayers.lean.native import availability as native
+from gaslayers.study import memory
 from gaslayers.study.memory import (
     DiscriminatorStep,
     measure_discriminator_step,
@@ -15,6 +16,12 @@ from gaslayers.study.memory import (
 )
 from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.training import Game
+
+
+@pytest.fixture(autouse=True)
+def _no_cache():
+    """What is predicted once serves every seed; each test here is to predict by itself."""
+    memory._predict.cache_clear()
 
 
 def test_measure_reads_nothing_off_a_processor(make_game):
@@ -42,6 +49,13 @@ def test_prediction_is_that_of_the_step_which_runs(make_game, case):
     # Kernels, where they run, take no more.
     assert found.saved_bytes >= saved_bytes(step, inputs)
     assert found.tensor_peak >= peak_memory(step, inputs, optimizer=optimizer).peak
+
+
+def test_prediction_serves_all_seeds_and_lengths_and_no_other_choice(make_game):
+    found = predict_discriminator_step(make_game())
+    assert predict_discriminator_step(make_game(seed=3, iterations=9)) is found
+    for choice in ({"batch_size": 5}, {"optimizer": "adam"}):
+        assert predict_discriminator_step(make_game(**choice)) != found
 
 
 def test_prediction_leaves_the_game_alone(make_game):

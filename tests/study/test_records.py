@@ -151,6 +151,30 @@ def test_sample_paths_are_by_iteration_in_order(folder):
     assert folder.sample_paths()[200] == folder.samples_path / "000200.png"
 
 
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(folder):
+    folder.write_curves([])
+    folder.write_samples(200, torch.zeros(32, 1, 28, 28))
+    folder.lock_path.touch()
+    (folder.path / "notes.txt").touch()
+    (folder.path / "kept.part").mkdir()
+    kept = set(folder.path.rglob("*"))
+    leftovers = [
+        folder.path / ".checkpoint.safetensors.x1y2.part",
+        folder.path / ".record.json.x1y2",  # as before files in work ended in .part
+        folder.path / "curves.csv.tmp",
+        folder.samples_path / ".000400.png.x1y2.part",
+    ]
+    for path in leftovers:
+        path.write_bytes(b"half")
+    folder.remove_leftovers()
+    assert set(folder.path.rglob("*")) == kept
+
+
+def test_folder_that_is_not_there_yet_has_no_leftovers(folder):
+    folder.remove_leftovers()
+    assert not folder.path.exists()
+
+
 def fail(*_):
     raise OSError("no space left")
 
@@ -172,6 +196,7 @@ def test_write_atomically_never_shows_half_a_file(tmp_path, monkeypatch):
     replace = Path.replace
 
     def look(source, target):
+        assert source.suffix == ".part"  # the name that leftovers are told by
         seen.append((path.exists(), source.read_bytes()))
         return replace(source, target)
 

@@ -8,8 +8,8 @@
         samples/000200.png      32 images from fixed noise, four rows of eight
         checkpoint.safetensors  both networks and optimisers after the last saved iteration
 
-A run is finished when its record is there. Every file is written under another name and then
-renamed, so that a reader or a killed writer never leaves half of one.
+A run is finished when its record is there. Every file is written under another name, which ends in
+``.part``, and then renamed, so that a reader or a killed writer never leaves half of one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,11 @@ from torchvision.utils import make_grid
 from gaslayers.study.config import RunConfig
 
 GRID_COLUMNS = 8
+
+# What a writer that is killed leaves behind, by this version's names and by any that say so.
+_LEFTOVER = re.compile(
+    r"\.(record\.json|curves\.csv|checkpoint\.safetensors|\d+\.png)\..+|.+\.(part|tmp)"
+)
 
 
 class CurvePoint(BaseModel):
@@ -163,6 +169,19 @@ class RunFolder:
         """The sample grids by iteration, in order."""
         return {int(path.stem): path for path in sorted(self.samples_path.glob("*.png"))}
 
+    def remove_leftovers(self) -> None:
+        """Remove what killed writers left; for who holds the lock, as others may be writing."""
+        for folder in (self.path, self.samples_path):
+            for path in folder.glob("*"):
+                if _LEFTOVER.fullmatch(path.name) and path.is_file():
+                    path.unlink(missing_ok=True)
+
+    def remove_other_samples(self, config: RunConfig) -> None:
+        """Remove the grids that this configuration does not save, as the last of a shorter run."""
+        for iteration, path in self.sample_paths().items():
+            if not config.is_sampled(iteration):
+                path.unlink(missing_ok=True)
+
     def write_samples(self, iteration: int, images: torch.Tensor) -> None:
         """Write images of shape (N, 1, H, W) in [0, 1] as one grey grid without gaps."""
         grid = make_grid(images, nrow=GRID_COLUMNS, padding=0)[0]
@@ -175,7 +194,7 @@ class RunFolder:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is there in full or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
