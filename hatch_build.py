@@ -1,9 +1,8 @@
-"""Compile the kernels when the package is built; where that fails, it is built without them."""
+"""Compile the kernels when the package is built; a level that fails is left out."""
 
 from __future__ import annotations
 
 import runpy
-import subprocess
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ class KernelsHook(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the wheel is packed, or before an editable install points to the tree."""
         compiling = runpy.run_path(str(Path(self.root, "src/gaslayers/lean/native/compiling.py")))
-        try:
-            libraries = compiling["compile_libraries"]()
-        except (OSError, subprocess.CalledProcessError) as error:
-            self.app.display_warning(f"Built without compiled kernels: {error}")
-            return
-        build_data["artifacts"] += [f"/{path.relative_to(self.root)}" for path in libraries]
-        if version == "standard":
+        build = compiling["compile_libraries"]()
+        for level, reason in build.failures.items():
+            self.app.display_warning(f"Built without kernels of level {level}: {reason}")
+        record = compiling["FOLDER"] / compiling["RECORD"]
+        files = [record, *build.libraries.values()]
+        build_data["artifacts"] += [f"/{path.relative_to(self.root)}" for path in files]
+        if version == "standard" and build.libraries:
             # No extension module: it serves every version of Python on this kind of machine.
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["tag"] = f"py3-none-{platform}"

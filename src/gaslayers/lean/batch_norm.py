@@ -38,6 +38,26 @@ class BatchNormCall:
     counter: Tensor | None = None
     is_cumulative: bool = False
 
+    def check_sizes(self, channels: int) -> None:
+        """Refuse what `torch.nn.BatchNorm2d` refuses: a norm made for so many channels or not."""
+        check_lines(
+            channels,
+            running_mean=self.running_mean,
+            running_var=self.running_var,
+            weight=self.weight,
+            bias=self.bias,
+        )
+
+
+def check_lines(channels: int, **lines: Tensor | None) -> None:
+    """Raise where a line has not a value for each channel, as `torch.nn.functional.batch_norm`.
+
+    The operator beneath it, `torch.native_batch_norm`, would read past the end.
+    """
+    for name, values in lines.items():
+        if values is not None and values.numel() != channels:
+            raise RuntimeError(f"{name} should contain {channels} elements not {values.numel()}")
+
 
 def is_batch_norm(module: nn.Module) -> bool:
     """Whether this module's forward is that of `torch.nn.BatchNorm2d`, subclasses included."""

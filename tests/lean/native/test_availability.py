@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gaslayers.lean.native import availability, pool
-from gaslayers.lean.native.kernels import Kernels, kernels
+from gaslayers.lean.native.kernels import Kernels, kernels, load
 from tests.lean.native.needs import needs_kernels
 
 X = torch.zeros(1, 2, 4, 4)
@@ -19,7 +19,7 @@ X = torch.zeros(1, 2, 4, 4)
 @pytest.fixture
 def _fresh_answer():
     """Ask anew whether there are kernels, now and afterwards."""
-    caches = (availability.are_compiled, kernels)
+    caches = (availability.are_compiled, load)
     for cache in caches:
         cache.cache_clear()
     yield

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import DownBlock
-from gaslayers.lean.native import availability, norm_choice, pool
+from gaslayers.lean.native import availability, norm_choice, pool, pool_choice
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
 from gaslayers.lean.pool.choice import code_pool
@@ -159,15 +159,15 @@ def test_a_batch_of_gradients_is_left_to_pytorch(calls) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_the_kernels_do_not_take(layout) -> None:
     x = torch.zeros(1, 3, 4, 4).contiguous(memory_format=layout)
-    assert pool.suits(x, 2, layout)
-    assert not pool.suits(x, 3, layout)
-    assert not pool.suits(x[:, :, :, ::2], 2, layout)
-    assert not pool.suits(x.bfloat16(), 2, layout)
-    assert not pool.suits(x.to("meta"), 2, layout)
-    assert not pool.suits(x.as_subclass(type("Tagged", (Tensor,), {})), 2, layout)
+    assert pool_choice.suits(x, 2, layout)
+    assert not pool_choice.suits(x, 3, layout)
+    assert not pool_choice.suits(x[:, :, :, ::2], 2, layout)
+    assert not pool_choice.suits(x.bfloat16(), 2, layout)
+    assert not pool_choice.suits(x.to("meta"), 2, layout)
+    assert not pool_choice.suits(x.as_subclass(type("Tagged", (Tensor,), {})), 2, layout)
     with availability.switched_off():
-        assert not pool.suits(x, 2, layout)
-    assert pool.suits(x, 2, layout)
+        assert not pool_choice.suits(x, 2, layout)
+    assert pool_choice.suits(x, 2, layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -194,7 +194,7 @@ def test_fake_tensors_have_the_shapes_and_bytes_of_real_ones(layout) -> None:
     x = _image(2, 3, 5, 7, layout=layout)
     with FakeTensorMode() as fakes:
         fake = fakes.from_tensor(x)
-        assert pool.suits(fake, 2, layout)
+        assert pool_choice.suits(fake, 2, layout)
         fake_pooled, fake_codes = pool.pool(fake, 0.0, layout, ceil_mode=True)
         fake_grad = pool.unpool(fake_pooled, fake_codes, fake.shape, 0.0, layout)
     pooled, codes = pool.pool(x, 0.0, layout, ceil_mode=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from gaslayers.lean.native.kernels import DTYPES, kernels
+from gaslayers.lean.native.door import DTYPES
+from gaslayers.lean.native.kernels import load
 
 _KINDS = {Tensor, FakeTensor}
 
@@ -34,11 +35,7 @@ def are_compiled() -> bool:
 
     They run on CPUs under Linux, and give what PyTorch's operators give, in less time.
     """
-    try:
-        kernels()
-    except (OSError, AttributeError):
-        return False
-    return True
+    return load().kernels is not None
 
 
 def takes(x: Tensor) -> bool:

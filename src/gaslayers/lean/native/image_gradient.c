@@ -11,6 +11,8 @@
 #include "pool_codes.h"
 #include "multiply_add.h"
 
+#include <math.h>
+
 #define REAL float
 #define NAME(name) name##_float
 #include "pool_windows.h"
@@ -33,6 +35,12 @@ struct image_call {
     float *spread; /* of each thread; a row of the convolution's output, and twice one of windows */
     uint8_t *digits; /* a byte each */
 };
+
+/* What Python takes it for, too: see structures.py. */
+int64_t image_call_size(void)
+{
+    return sizeof(struct image_call);
+}
 
 enum { BLOCK = 4 }; /* vectors of pixels that are summed up at once */
 
@@ -202,20 +210,25 @@ static void image_share(void *argument)
     }
 }
 
-/* Brings weights in the order in which they are read. */
-static void turn_weights(const struct image_call *call)
+/* Brings weights in the order in which they are read; whether all of them are finite. Another one makes
+   a NaN of the zeros around the output, which PyTorch's kernel leaves out. */
+static int turn_weights(const struct image_call *call)
 {
     const int64_t *strides = call->weight_strides;
     float *tap = call->taps;
+    int finite = 1;
     for (int64_t c = 0; c < call->channels; c++)
         for (int64_t row = call->kernel_rows - 1; row >= 0; row--)
             for (int64_t column = call->kernel_columns - 1; column >= 0; column--)
-                for (int64_t o = 0; o < call->out_channels; o++)
-                    *tap++ = call->weight[o * strides[0] + c * strides[1] + row * strides[2] +
-                                          column * strides[3]];
+                for (int64_t o = 0; o < call->out_channels; o++, tap++) {
+                    *tap = call->weight[o * strides[0] + c * strides[1] + row * strides[2] +
+                                        column * strides[3]];
+                    finite &= isfinite(*tap);
+                }
+    return finite;
 }
 
-/* `grad` and `weight` -> `image`; not 0: there is no memory to work in */
+/* `grad` and `weight` -> `image`; an `answer` */
 int image_gradient_float(const struct image_call *argument, unsigned threads)
 {
     struct image_call call = *argument;
@@ -225,15 +238,17 @@ int image_gradient_float(const struct image_call *argument, unsigned threads)
     int64_t spread = call.packed ? threads * spread_size(&call) : 0;
     float *work = calloc((size_t)(taps + lines + spread), sizeof *work);
     call.digits = call.packed ? new_digits(windows_of(&call), call.slope) : NULL;
-    int failed = !work || (call.packed && !call.digits);
-    if (!failed) {
+    int answer = work && (!call.packed || call.digits) ? DONE : NO_MEMORY;
+    if (answer == DONE) {
         call.taps = work;
         call.lines = work + taps;
         call.spread = work + taps + lines;
-        turn_weights(&call);
-        openmp.run_parallel(image_share, &call, threads, 0);
+        if (turn_weights(&call))
+            openmp.run_parallel(image_share, &call, threads, 0);
+        else
+            answer = NOT_EXACT;
     }
     free(work);
     free(call.digits);
-    return failed;
+    return answer;
 }

@@ -6,47 +6,22 @@ its vectors, which those of an image hardly fill.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch import Tensor
 
-from gaslayers.lean.native import availability
+from gaslayers.lean.native import availability, pool_reference
+from gaslayers.lean.native.door import KINDS, Door, Misfit, Place
 from gaslayers.lean.native.kernels import kernels
-from gaslayers.lean.native.norm_call import LAYOUT, is_even, pixel_stride
+from gaslayers.lean.native.norm_call import LAYOUT, is_even
+from gaslayers.lean.native.structures import IMAGE_CALL
+from gaslayers.lean.native.windows import codes_size, is_pooled
 
 _MAX_CHANNELS = 4
-_MIN_CELLS = 4
-"""Of a convolution's kernel; with fewer, PyTorch's is as fast."""
-
-_KINDS = {Tensor, nn.Parameter, FakeTensor}
-
-_STRIDES = ctypes.c_int64 * 4
-
-
-class _Call(ctypes.Structure):
-    """``struct image_call`` of image_gradient.c."""
-
-    _fields_ = (
-        ("grad", ctypes.c_void_p),
-        ("grad_stride", ctypes.c_int64),
-        ("packed", ctypes.c_void_p),
-        *[(name, ctypes.c_int64) for name in ("windows_down", "windows_across")],
-        ("slope", ctypes.c_double),
-        ("weight", ctypes.c_void_p),
-        ("weight_strides", _STRIDES),
-        ("image", ctypes.c_void_p),
-        *[(name, ctypes.c_int64) for name in ("count", "channels", "height", "width")],
-        *[(name, ctypes.c_int64) for name in ("out_channels", "rows", "columns")],
-        *[(name, ctypes.c_int64) for name in ("kernel_rows", "kernel_columns")],
-        *[(name, ctypes.c_int64) for name in ("padding_rows", "padding_columns")],
-        *[(name, ctypes.c_void_p) for name in ("taps", "lines")],
-        ("line_width", ctypes.c_int64),
-        *[(name, ctypes.c_void_p) for name in ("spread", "digits")],
-    )
+_MIN_CELLS, MAX_CELLS = 4, 1024
+"""Of a convolution's kernel; with fewer, PyTorch's is as fast, and more are not held together."""
 
 
 def suits(
@@ -67,14 +42,14 @@ def suits(
     height, width = weight.shape[2:]
     return (
         0 < shape[1] <= _MAX_CHANNELS
-        and height * width >= _MIN_CELLS
+        and _MIN_CELLS <= height * width <= MAX_CELLS
         and stride == dilation == (1, 1)
         and groups == 1
         and padding[0] < height
         and padding[1] < width
         and grad.numel() > 0
         and grad.dtype == weight.dtype == torch.float32
-        and type(weight) in _KINDS
+        and type(weight) in KINDS
         and availability.takes(grad)
         and is_even(grad)
     )
@@ -114,18 +89,73 @@ def run(
 
     Shape: ``shape``, in channels_last.
     """
-    image = torch.empty(tuple(shape), dtype=grad.dtype, device=grad.device, memory_format=LAYOUT)
-    if type(image) is Tensor:  # and not a fake one, which has no memory
-        strides = _STRIDES(*weight.stride())
-        _, channels, *sides = grad.shape
-        packed, windows, slope = None, [0, 0], 1.0
-        if pooled is not None:
-            packed, windows, slope = pooled.packed.data_ptr(), sides, pooled.slope
-            sides = [pooled.rows, pooled.columns]
-        call = _Call(
-            *(grad.data_ptr(), pixel_stride(grad), packed, *windows, slope),
-            *(weight.data_ptr(), strides, image.data_ptr(), *shape),
-            *(channels, *sides, *weight.shape[2:], *padding),
-        )
-        kernels().run("image_gradient", grad.dtype, call)
+    try:
+        door, call, image = _fill_in(grad, weight, shape, padding, pooled)
+        if door.is_real:
+            kernels().run("image_gradient", door.dtype, call)
+    except Misfit:
+        return _by_operator(grad, weight, shape, padding, pooled)
     return image
+
+
+def _fill_in(
+    grad: Tensor,
+    weight: Tensor,
+    shape: Sequence[int],
+    padding: tuple[int, int],
+    pooled: Pooled | None,
+) -> tuple[Door, bytes, Tensor]:
+    """The call, and the image that it writes."""
+    door = Door(grad)
+    count, channels, height, width = shape
+    out_channels, _, *sides = weight.shape
+    rows, columns = (
+        size + 2 * zeros - cells + 1
+        for size, zeros, cells in zip((height, width), padding, sides, strict=True)
+    )
+    if min(*shape, *weight.shape, rows, columns) < 1 or door.dtype != torch.float32:
+        raise Misfit(f"there are no values, or not of 32 bits: {tuple(shape)}")
+    if any(zeros >= cells for zeros, cells in zip(padding, sides, strict=True)):
+        raise Misfit(f"zeros around the kernel's reach: {padding}")
+    made = torch.Size((count, out_channels, rows, columns))
+    place: Place
+    packed, windows, slope = 0, (0, 0), 1.0
+    if pooled is None:
+        if grad.shape != made:
+            raise Misfit(f"no gradient of shape {tuple(made)}: {tuple(grad.shape)}")
+        place = door.map(grad)
+    else:
+        if not is_pooled(grad.shape, made):
+            raise Misfit(f"{tuple(made)} is not pooled to {tuple(grad.shape)}")
+        place = door.dense(grad, LAYOUT), out_channels
+        packed = door.codes(pooled.packed, codes_size(grad.shape, pooled.slope))
+        windows, slope = (grad.shape[2], grad.shape[3]), pooled.slope
+    address, strides = door.kernel(weight, (out_channels, channels, *sides))
+    image = torch.empty(tuple(shape), dtype=grad.dtype, device=grad.device, memory_format=LAYOUT)
+    if not door.is_real:
+        return door, b"", image
+    call = IMAGE_CALL.pack(
+        *(*place, packed, *windows, slope, address, *strides, *door.made(image)),
+        *(*shape, out_channels, rows, columns, *sides, *padding),
+        *(0, 0, 0, 0, 0),
+    )
+    return door, call, image
+
+
+def _by_operator(
+    grad: Tensor,
+    weight: Tensor,
+    shape: Sequence[int],
+    padding: tuple[int, int],
+    pooled: Pooled | None,
+) -> Tensor:
+    """The same by PyTorch's operators, which refuse what does not belong together."""
+    if pooled is not None:
+        made = (shape[0], weight.shape[0], pooled.rows, pooled.columns)
+        grad = pool_reference.unpool(grad, pooled.packed, made, pooled.slope, LAYOUT)
+    image = torch.empty(tuple(shape), dtype=grad.dtype, device=grad.device, memory_format=LAYOUT)
+    found, _, _ = torch.ops.aten.convolution_backward(
+        *(grad, image, weight, None, (1, 1), padding, (1, 1)),
+        *(False, (0, 0), 1, (True, False, False)),
+    )
+    return found.contiguous(memory_format=LAYOUT)

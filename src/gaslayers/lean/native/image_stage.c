@@ -35,6 +35,12 @@ struct stage_call {
     uint8_t *digits;                   /* a byte each */
 };
 
+/* What Python takes it for, too: see structures.py. */
+int64_t stage_call_size(void)
+{
+    return sizeof(struct stage_call);
+}
+
 /* Pixels that are computed at once, each with a vector of channels. */
 enum { PIXELS = 8 };
 
@@ -147,9 +153,11 @@ static void stage_share(void *argument)
     }
 }
 
-/* Brings the cells, and their weights, in the order in which they are added. */
-static void place_cells(const struct stage_call *call)
+/* Brings the cells, and their weights, in the order in which they are added; whether all weights are
+   finite. Another one makes a NaN of the zeros around the image, which PyTorch's kernel leaves out. */
+static int place_cells(const struct stage_call *call)
 {
+    int finite = 1;
     const int64_t *strides = call->weight_strides;
     int64_t outer = call->columns_first ? call->kernel_columns : call->kernel_rows;
     int64_t inner = call->columns_first ? call->kernel_rows : call->kernel_columns;
@@ -160,15 +168,18 @@ static void place_cells(const struct stage_call *call)
             for (int64_t c = 0; c < call->channels; c++, tap += call->tap) {
                 int64_t row = call->columns_first ? b : a, column = call->columns_first ? a : b;
                 *place++ = row * call->image_line + column * call->channels + c;
-                for (int64_t o = 0; o < call->out_channels; o++)
+                for (int64_t o = 0; o < call->out_channels; o++) {
                     tap[o] = call->weight[o * strides[0] + c * strides[1] + row * strides[2] +
                                           column * strides[3]];
+                    finite &= isfinite(tap[o]);
+                }
             }
     if (call->bias)
         memcpy(tap, call->bias, (size_t)call->out_channels * sizeof *tap);
+    return finite;
 }
 
-/* `image`, `weight` and `bias` -> `pooled` and `packed`; not 0: there is no memory to work in */
+/* `image`, `weight` and `bias` -> `pooled` and `packed`; an `answer` */
 int image_stage_float(const struct stage_call *argument, unsigned threads)
 {
     struct stage_call call = *argument;
@@ -183,15 +194,17 @@ int image_stage_float(const struct stage_call *argument, unsigned threads)
     call.taps = calloc((size_t)(taps + image_lines + map_lines), sizeof *call.taps);
     call.cell_place = malloc((size_t)call.cells * sizeof *call.cell_place);
     call.digits = new_digits(call.count * call.rows * call.columns * call.out_channels, call.slope);
-    int failed = !call.taps || !call.cell_place || !call.digits;
-    if (!failed) {
+    int answer = call.taps && call.cell_place && call.digits ? DONE : NO_MEMORY;
+    if (answer == DONE) {
         call.image_lines = call.taps + taps;
         call.map_lines = call.image_lines + image_lines;
-        place_cells(&call);
-        openmp.run_parallel(stage_share, &call, threads, 0);
+        if (place_cells(&call))
+            openmp.run_parallel(stage_share, &call, threads, 0);
+        else
+            answer = NOT_EXACT;
     }
     free(call.taps);
     free(call.cell_place);
     free(call.digits);
-    return failed;
+    return answer;
 }

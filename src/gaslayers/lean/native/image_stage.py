@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
+import torch.nn.functional as F
+from torch import Tensor
 
-from gaslayers.lean.native import availability, pool
+from gaslayers.lean.native import availability, pool, pool_choice
+from gaslayers.lean.native.door import KINDS, Door, Misfit
+from gaslayers.lean.native.image_gradient import MAX_CELLS
 from gaslayers.lean.native.kernels import kernels
-from gaslayers.lean.native.norm_call import LAYOUT, address_of
+from gaslayers.lean.native.norm_call import LAYOUT
+from gaslayers.lean.native.structures import STAGE_CALL
+from gaslayers.lean.native.windows import WINDOW
 
 MAX_CHANNELS = 4
 _MIN_CELLS = 4
@@ -18,30 +20,6 @@ _MIN_CELLS = 4
 
 PyTorch's own kernel for a 1x1 depends on the batch, of which a smaller trial does not tell.
 """
-
-_KINDS = {Tensor, nn.Parameter, FakeTensor}
-
-_STRIDES = ctypes.c_int64 * 4
-
-
-class _Call(ctypes.Structure):
-    """``struct stage_call`` of image_stage.c."""
-
-    _fields_ = (
-        *[(name, ctypes.c_void_p) for name in ("image", "weight")],
-        ("weight_strides", _STRIDES),
-        *[(name, ctypes.c_void_p) for name in ("bias", "pooled", "packed")],
-        *[(name, ctypes.c_int64) for name in ("count", "channels", "height", "width")],
-        *[(name, ctypes.c_int64) for name in ("out_channels", "rows", "columns")],
-        *[(name, ctypes.c_int64) for name in ("kernel_rows", "kernel_columns")],
-        *[(name, ctypes.c_int64) for name in ("padding_rows", "padding_columns")],
-        ("columns_first", ctypes.c_int64),
-        ("slope", ctypes.c_double),
-        ("cells", ctypes.c_int64),
-        *[(name, ctypes.c_void_p) for name in ("cell_place", "taps", "image_lines", "map_lines")],
-        *[(name, ctypes.c_int64) for name in ("tap", "image_line", "map_line")],
-        ("digits", ctypes.c_void_p),
-    )
 
 
 def map_shape(x: Tensor, weight: Tensor, padding: tuple[int, int]) -> torch.Size:
@@ -59,16 +37,17 @@ def suits(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, in
     shape = map_shape(x, weight, padding)
     return (
         0 < x.shape[1] == weight.shape[1] <= MAX_CHANNELS
-        and weight.shape[2] * weight.shape[3] >= _MIN_CELLS
+        and _MIN_CELLS <= weight.shape[2] * weight.shape[3] <= MAX_CELLS
         and x.shape[0] > 0
-        and min(shape[2:]) >= pool.WINDOW
+        and min(shape[2:]) >= WINDOW
         and padding[0] < weight.shape[2]
         and padding[1] < weight.shape[3]
-        and all(type(tensor) in _KINDS and tensor.dtype == torch.float32 for tensor in own)
-        and (bias is None or bias.is_contiguous())
+        and all(type(tensor) in KINDS and tensor.dtype == torch.float32 for tensor in own)
+        and (bias is None or (bias.is_contiguous() and bias.numel() == weight.shape[0]))
         and x.dtype == torch.float32
         and availability.takes(x)
         and x.is_contiguous(memory_format=LAYOUT)
+        and pool_choice.are_exact()
     )
 
 
@@ -95,14 +74,29 @@ def run(
 
     Shape: (N, out_channels, H' / 2, W' / 2), rounded up in ceil mode; and a line of uint8.
     """
-    shape = map_shape(x, weight, padding)
-    pooled, packed = pool.empty_pooled(shape, x, slope, LAYOUT, ceil_mode=ceil_mode)
-    if type(pooled) is Tensor:  # and not a fake one, which has no memory
-        call = _Call(
-            *(x.data_ptr(), weight.data_ptr(), _STRIDES(*weight.stride()), address_of(bias)),
-            *(pooled.data_ptr(), packed.data_ptr()),
-            *(*x.shape, weight.shape[0], *pooled.shape[2:], *weight.shape[2:], *padding),
-            *(columns_first, slope),
+    try:
+        door = Door(x)
+        shape = map_shape(x, weight, padding)
+        sides = weight.shape[2:]
+        if min(*x.shape, *weight.shape) < 1 or min(shape[2:]) < WINDOW:
+            raise Misfit(f"there are no windows: {tuple(shape)}")
+        if door.dtype != torch.float32 or any(map(int.__ge__, padding, sides)):
+            raise Misfit(f"not of 32 bits, or zeros around the kernel's reach: {padding}")
+        image = door.dense(x, LAYOUT)
+        address, strides = door.kernel(weight, (weight.shape[0], x.shape[1], *sides))
+        offsets = door.lines(bias, size=weight.shape[0])
+        pooled, packed = pool.empty_pooled(shape, x, slope, LAYOUT, ceil_mode=ceil_mode)
+        made = door.made(pooled, packed)
+        if door.is_real:
+            call = STAGE_CALL.pack(
+                *(image, address, *strides, *offsets, *made, *x.shape, weight.shape[0]),
+                *(*pooled.shape[2:], *sides, *padding, columns_first, slope),
+                *(0, 0, 0, 0, 0, 0, 0, 0, 0),
+            )
+            kernels().run("image_stage", door.dtype, call)
+    except Misfit:
+        convolved = F.conv2d(x, weight, bias, padding=padding)
+        return pool.pool(
+            convolved.contiguous(memory_format=LAYOUT), slope, LAYOUT, ceil_mode=ceil_mode
         )
-        kernels().run("image_stage", x.dtype, call)
     return pooled, packed

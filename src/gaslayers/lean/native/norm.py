@@ -1,7 +1,8 @@
 """Batch norm by the batch's statistics, and an activation beside it, by kernels of our own.
 
 They are for maps in channels_last, and for slices of the channels of such maps. All maps of a call
-have one dtype, which is that of the statistics and of the parameters.
+have one dtype, which is that of the statistics and of the parameters. Other tensors, as hooks on
+saved ones may hand back, are left to PyTorch's operators.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY
 from gaslayers.lean.batch_norm import BatchNormCall
-from gaslayers.lean.native.kernels import kernels
-from gaslayers.lean.native.norm_call import (
-    LAYOUT,
-    Gradients,
-    Moments,
-    add_batch_norm,
-    add_gradients,
-    add_running,
-    address_of,
-    begin,
-    empty_gradients,
-    row_behind,
-)
+from gaslayers.lean.native import norm_call, norm_reference
+from gaslayers.lean.native.door import NOTHING, NOWHERE, Door, Misfit, Place
+from gaslayers.lean.native.norm_call import LAYOUT, Gradients, Moments, empty_gradients, moments_of
+
+
+def lines_of(door: Door, x: Place, call: BatchNormCall) -> list[int]:
+    """Where running mean and variance, weight and bias of a norm in training are.
+
+    Raises:
+        Misfit: They are not lines of a value for each channel, apart from each other and from what
+            the norm reads: running statistics are written while the others are read.
+    """
+    lines = door.lines(call.running_mean, call.running_var, call.weight, call.bias)
+    door.keep_lines_apart(lines, x)
+    return lines
 
 
 def measure(x: Tensor, moments: Tensor, eps: float, *, to: Tensor | None = None) -> None:
@@ -37,14 +40,25 @@ def measure(x: Tensor, moments: Tensor, eps: float, *, to: Tensor | None = None)
         eps: Added to the variance.
         to: Written: a copy of ``x``.
     """
-    if type(x) is not Tensor:  # a fake one, which has no memory
+    try:
+        door = Door(x)
+        place = door.map(x)
+        kept = NOWHERE if to is None else door.map(to)
+        lines = moments_of(door, moments, rows=3)
+        door.keep_lines_apart(lines, place)
+        if to is not None:
+            door.keep_maps_apart(kept, [place])
+            door.keep_lines_apart(lines, kept)
+    except Misfit:
+        norm_reference.measure(x, moments, eps, to)
         return
-    call = begin(x, moments)
-    call.variance = row_behind(call)
-    if to is not None:
-        call.kept, call.kept_stride = call.place(to)
-    call.eps, call.slope_before = eps, IDENTITY
-    kernels().run("measure", x.dtype, call)
+    norm_call.run(
+        "measure",
+        door,
+        (*place, *kept, *NOWHERE * 4),
+        (*lines, *NOTHING * 7),
+        (0, 0, eps, 0.0, IDENTITY, IDENTITY),
+    )
 
 
 def run(
@@ -66,16 +80,25 @@ def run(
 
     Shape: twice (N, C, H, W), and (2, C).
     """
-    kept = x if overwrite or slope_before == IDENTITY else torch.empty_like(x)
-    y, moments = torch.empty_like(x), x.new_empty((2, x.shape[1]))
-    if type(x) is Tensor:
-        call = begin(x, moments)
+    kept, place_kept = x, NOWHERE
+    try:
+        door = Door(x)
+        place = door.map(x)
+        lines = lines_of(door, place, batch_norm)
+        y, moments = torch.empty_like(x, memory_format=LAYOUT), x.new_empty((2, x.shape[1]))
         if slope_before != IDENTITY:
-            call.kept, call.kept_stride = call.place(kept)
-        call.y, call.y_stride = call.place(y)
-        add_batch_norm(call, batch_norm)
-        call.slope_before, call.slope_behind = slope_before, slope_behind
-        kernels().run("measure", x.dtype, call)
+            kept = x if overwrite else torch.empty_like(x, memory_format=LAYOUT)
+            place_kept = place if overwrite else (door.made(kept)[0], door.channels)
+        made, mean = door.made(y, moments)
+    except Misfit:
+        return norm_reference.run(x, batch_norm, slope_before, slope_behind, overwrite=overwrite)
+    norm_call.run(
+        "measure",
+        door,
+        (*place, *place_kept, made, door.channels, *NOWHERE * 3),
+        (mean, mean + door.channels * door.dtype.itemsize, 0, *lines, *NOTHING * 3),
+        (0, 0, batch_norm.eps, batch_norm.momentum, slope_before, slope_behind),
+    )
     return kept, y, moments
 
 
@@ -100,15 +123,27 @@ def normalize(
 
     Shape: (N, C, H, W), new memory.
     """
-    y = torch.empty_like(x, memory_format=LAYOUT)
-    if type(x) is Tensor:
-        call = begin(x, moments)
+    running, momentum = [0, 0], 0.0
+    try:
+        door = Door(x)
+        place = door.map(x)
+        lines = moments_of(door, moments, rows=2 if tracking is None else 3)
+        own = door.lines(weight, bias)
         if tracking is not None:
-            call.variance = row_behind(call)
-            add_running(call, tracking)
-        call.y, call.y_stride = call.place(y)
-        call.weight, call.bias, call.slope_behind = address_of(weight), address_of(bias), slope
-        kernels().run("normalize", x.dtype, call)
+            running = door.lines(tracking.running_mean, tracking.running_var)
+            door.keep_lines_apart([*running, *own, *lines], place)
+            momentum = tracking.momentum
+        y = torch.empty_like(x, memory_format=LAYOUT)
+        (made,) = door.made(y)
+    except Misfit:
+        return norm_reference.normalize(x, moments, weight, bias, slope, tracking)
+    norm_call.run(
+        "normalize",
+        door,
+        (*place, *NOWHERE, made, door.channels, *NOWHERE * 3),
+        (*lines, *running, *own, *NOTHING * 3),
+        (0, 0, 0.0, momentum, IDENTITY, slope),
+    )
     return y
 
 
@@ -129,7 +164,7 @@ def normalize_backward(
     """The gradients of what came before the first activation, of the weight and of the bias.
 
     Args:
-        grad: (N, C, H, W), of what the second activation made; even.
+        grad: (N, C, H, W), of what the second activation made.
         x: (N, C, H, W), what the norm read: what the first activation made.
         moments: Its statistics; None: the norm only scales by the weight.
         weight: Scale of each channel, or None.
@@ -137,21 +172,30 @@ def normalize_backward(
         slope_before: Of the first activation.
         slope_behind: Of the second one.
         wanted: Which of the three to find.
-        more: (N, C, H, W), added to ``grad``; even.
-        passed: (N, C, H, W), added to the first; even.
+        more: (N, C, H, W), added to ``grad``.
+        passed: (N, C, H, W), added to the first.
         overwrite: Whether the first may take the memory of ``grad``.
     """
-    may_take = overwrite and grad.is_contiguous(memory_format=LAYOUT)
-    gradients = empty_gradients(x, wanted, over=grad if may_take else None)
-    if type(x) is Tensor:
-        call = begin(x, moments)
-        call.grad, call.grad_stride = call.place(grad)
-        if more is not None:
-            call.more, call.more_stride = call.place(more)
-        if passed is not None:
-            call.passed, call.passed_stride = call.place(passed)
-        call.weight, call.bias = address_of(weight), address_of(bias)
-        add_gradients(call, gradients)
-        call.slope_before, call.slope_behind = slope_before, slope_behind
-        kernels().run("normalize_backward", x.dtype, call)
+    try:
+        door = Door(x)
+        place = door.map(x)
+        lines, own = moments_of(door, moments), door.lines(weight, bias)
+        grads = [NOWHERE if g is None else door.map(g) for g in (grad, more, passed)]
+        in_place = overwrite and wanted[0] and grad.is_contiguous(memory_format=LAYOUT)
+        if in_place:
+            # Lines are made by others, and never of what a gradient is written to.
+            door.keep_maps_apart(grads[0], [place, *grads[1:]])
+        gradients = empty_gradients(x, wanted, over=grad if in_place else None)
+        y, *of_lines = door.made(*gradients)
+    except Misfit:
+        return norm_reference.normalize_backward(
+            *(grad, x, moments, weight, bias, slope_before, slope_behind, wanted, more, passed)
+        )
+    norm_call.run(
+        "normalize_backward",
+        door,
+        (*place, *NOWHERE, y, door.channels, *grads[0], *grads[1], *grads[2]),
+        (*lines, 0, 0, *own, *of_lines, 0),
+        (0, 0, 0.0, 0.0, slope_before, slope_behind),
+    )
     return gradients

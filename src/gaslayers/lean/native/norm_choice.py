@@ -8,16 +8,14 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
+from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gaslayers.lean.batch_norm import BatchNormCall
 from gaslayers.lean.native import availability
+from gaslayers.lean.native.door import KINDS
 from gaslayers.lean.native.norm import normalize_backward, run
 from gaslayers.lean.native.norm_call import LAYOUT, is_dense, suits
-
-_PLAIN = {Tensor, nn.Parameter, FakeTensor}
 
 
 def take(x: Tensor, tensors: Iterable[Tensor | None]) -> bool:
@@ -25,7 +23,7 @@ def take(x: Tensor, tensors: Iterable[Tensor | None]) -> bool:
     present = [tensor for tensor in tensors if tensor is not None]
     return (
         availability.takes(x)
-        and _PLAIN.issuperset(map(type, present))
+        and KINDS.issuperset(map(type, present))
         # The kernels read no more than lines.
         and all(t.dtype == x.dtype and (t.dim() > 1 or t.is_contiguous()) for t in present)
         and _are_exact()
@@ -35,7 +33,14 @@ def take(x: Tensor, tensors: Iterable[Tensor | None]) -> bool:
 def take_call(x: Tensor, call: BatchNormCall) -> bool:
     """Whether the kernels take a whole map and a norm in training."""
     own = call.weight, call.bias, call.running_mean, call.running_var
-    return call.training and is_dense(x) and suits(x) and take(x, own)
+    return (
+        call.training
+        and is_dense(x)
+        and suits(x)
+        # A norm of another size is left to its module, which refuses it.
+        and all(line is None or line.numel() == x.shape[1] for line in own)
+        and take(x, own)
+    )
 
 
 @functools.cache

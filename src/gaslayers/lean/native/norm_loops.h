@@ -338,7 +338,7 @@ static void NAME(backward_share)(void *argument)
     }
 }
 
-/* Runs a kernel in memory of its own; not 0: there is none. */
+/* Runs a kernel in memory of its own; an `answer`. */
 static int NAME(run)(void (*share)(void *), struct norm_call call, unsigned threads)
 {
     REAL *work = malloc((size_t)(call.channels * (2 + 2 * (int64_t)threads)) * sizeof(REAL));
@@ -346,7 +346,7 @@ static int NAME(run)(void (*share)(void *), struct norm_call call, unsigned thre
     if (!work || (call.packed && !call.digits)) {
         free(work);
         free(call.digits);
-        return 1;
+        return NO_MEMORY;
     }
     call.scale = work;
     call.shift = work + call.channels;
@@ -357,7 +357,7 @@ static int NAME(run)(void (*share)(void *), struct norm_call call, unsigned thre
     openmp.run_parallel(share, &call, threads, 0);
     free(work);
     free(call.digits);
-    return 0;
+    return DONE;
 }
 
 /* `x` -> `kept`, activated; its `mean`, `inverse_std` and unbiased `variance`, by which the running

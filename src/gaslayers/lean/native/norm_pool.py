@@ -11,21 +11,20 @@ from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY
 from gaslayers.lean.batch_norm import BatchNormCall
-from gaslayers.lean.native import pool
-from gaslayers.lean.native.kernels import kernels
-from gaslayers.lean.native.norm_call import (
-    LAYOUT,
-    Gradients,
-    Moments,
-    add_batch_norm,
-    add_gradients,
-    address_of,
-    begin,
-    empty_gradients,
+from gaslayers.lean.native import (
+    norm_call,
+    norm_reference,
+    pool,
+    pool_choice,
+    pool_reference,
+    windows,
 )
+from gaslayers.lean.native.door import NOWHERE, Door, Misfit
+from gaslayers.lean.native.norm import lines_of
+from gaslayers.lean.native.norm_call import LAYOUT, Gradients, Moments, empty_gradients, moments_of
 from gaslayers.lean.native.norm_choice import take_call
 
-WINDOW = pool.WINDOW
+WINDOW = windows.WINDOW
 
 
 def suits(x: Tensor, kernel_size: object) -> bool:
@@ -33,7 +32,7 @@ def suits(x: Tensor, kernel_size: object) -> bool:
 
     A map too small for them is left to PyTorch, which says so.
     """
-    return kernel_size == WINDOW and min(x.shape[2:]) >= WINDOW
+    return kernel_size == WINDOW and min(x.shape[2:]) >= WINDOW and pool_choice.are_exact()
 
 
 def take(x: Tensor, call: BatchNormCall, kernel_size: int) -> bool:
@@ -54,16 +53,23 @@ def run(
 
     Shape: (N, C, H / 2, W / 2), rounded up in ceil mode; a line of uint8; and (2, C).
     """
-    pooled, packed = pool.empty_pooled(x.shape, x, slope, LAYOUT, ceil_mode=ceil_mode)
-    moments = x.new_empty((2, x.shape[1]))
-    if type(x) is Tensor:
-        call = begin(x, moments)
-        add_batch_norm(call, batch_norm)
-        call.y, call.y_stride = pooled.data_ptr(), x.shape[1]
-        call.packed = packed.data_ptr()
-        call.height, call.width, call.rows, call.columns = *x.shape[2:], *pooled.shape[2:]
-        call.slope_before, call.slope_behind = IDENTITY, slope
-        kernels().run("measure", x.dtype, call)
+    try:
+        door = Door(x)
+        place = door.map(x)
+        lines = lines_of(door, place, batch_norm)
+        pooled, packed = pool.empty_pooled(x.shape, x, slope, LAYOUT, ceil_mode=ceil_mode)
+        moments = x.new_empty((2, x.shape[1]))
+        mean, y, codes = door.made(moments, pooled, packed)
+    except Misfit:
+        made = norm_reference.run(x, batch_norm, IDENTITY, IDENTITY, overwrite=False)
+        return *pool.pool(made[1], slope, LAYOUT, ceil_mode=ceil_mode), made[2]
+    norm_call.run(
+        "measure",
+        door,
+        (*place, *NOWHERE, y, door.channels, *NOWHERE * 3),
+        (mean, mean + door.channels * door.dtype.itemsize, 0, *lines, 0, 0, codes),
+        (*pooled.shape[2:], batch_norm.eps, batch_norm.momentum, IDENTITY, slope),
+    )
     return pooled, packed, moments
 
 
@@ -86,14 +92,27 @@ def run_backward(
     """
     # Hooks on saved tensors need not give them back in their memory format.
     grad, x = (y.contiguous(memory_format=LAYOUT) for y in (grad, x))
-    gradients = empty_gradients(x, wanted)
-    if type(x) is Tensor:
-        call = begin(x, moments)
-        call.grad, call.grad_stride = grad.data_ptr(), x.shape[1]
-        call.packed = packed.data_ptr()
-        call.height, call.width, call.rows, call.columns = *x.shape[2:], *grad.shape[2:]
-        call.weight, call.bias = address_of(weight), address_of(bias)
-        add_gradients(call, gradients)
-        call.slope_before, call.slope_behind = IDENTITY, slope
-        kernels().run("normalize_backward", x.dtype, call)
+    try:
+        door = Door(x)
+        place, lines = door.map(x), moments_of(door, moments)
+        own = door.lines(weight, bias)
+        pooled = grad.shape
+        if not windows.is_pooled(pooled, x.shape):
+            raise Misfit(f"{tuple(x.shape)} is not pooled to {tuple(pooled)}")
+        through = door.dense(grad, LAYOUT)
+        codes = door.codes(packed, windows.codes_size(pooled, slope))
+        gradients = empty_gradients(x, wanted)
+        y, *of_lines = door.made(*gradients)
+    except Misfit:
+        grad = pool_reference.unpool(grad, packed, x.shape, slope, LAYOUT)
+        return norm_reference.normalize_backward(
+            *(grad, x, moments, weight, bias, IDENTITY, IDENTITY, wanted, None, None)
+        )
+    norm_call.run(
+        "normalize_backward",
+        door,
+        (*place, *NOWHERE, y, door.channels, through, door.channels, *NOWHERE * 2),
+        (*lines, 0, 0, *own, *of_lines, codes),
+        (*pooled[2:], 0.0, 0.0, IDENTITY, slope),
+    )
     return gradients

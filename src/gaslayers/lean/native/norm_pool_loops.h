@@ -47,7 +47,7 @@ INLINE void NAME(pool_lanes)(
 {
     /* A ReLU keeps order, and is applied to what is pooled. */
     enum activation inner = activation == RELU ? IDENTITY : activation;
-    NAME(vector) best = {0};
+    NAME(vector) first = {0}, best = {0};
     NAME(mask) places = {0};
     for (int place = 0; place < 4; place++) {
         /* A window over an edge reads its last row or column twice. */
@@ -58,11 +58,12 @@ INLINE void NAME(pool_lanes)(
         if (place)
             NAME(take_larger)(&best, &places, x, (INTEGER)(right + 2 * below));
         else
-            best = x;
+            first = best = x;
     }
     if (activation == RELU) {
         NAME(mask) passes = ~(NAME(mask))(best <= 0); /* the gradient of a NaN, too */
-        best = (NAME(vector))((NAME(mask))best & passes);
+        /* Of zeros, whose signs differ, the first is taken: that is what the first value becomes. */
+        best = NAME(select)(passes, best, NAME(activated)(first, 0, RELU));
         places = (passes & places) | (~passes & NOWHERE);
     } else if (activation == LEAKY_RELU) {
         places += (NAME(mask))(best > 0) & POSITIVE;
@@ -110,7 +111,8 @@ INLINE struct NAME(window_gradient) NAME(load_window)(
     struct NAME(window_gradient) of = {{0}, {0}};
     if (window < 0)
         return of;
-    of.grad = NAME(load)(NAME(pixel)(&call->grad, window), lanes);
+    /* As where a gradient is added to zeros: -0.0 becomes 0.0. */
+    of.grad = NAME(load)(NAME(pixel)(&call->grad, window), lanes) + 0;
     of.places = NAME(load_digits)(NAME(digits_at)(call, window, lanes), lanes);
     if (activation == LEAKY_RELU) {
         NAME(mask) passes = of.places >= POSITIVE;

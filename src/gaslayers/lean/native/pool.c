@@ -20,6 +20,12 @@ struct pool_call {
     double slope; /* of the activation, below zero */
 };
 
+/* What Python takes it for, too: see structures.py. */
+int64_t pool_call_size(void)
+{
+    return sizeof(struct pool_call);
+}
+
 enum {
     MANY = 64,   /* channels, along which loops over them alone are fast */
     LINE = 1024, /* values brought together on a thread's stack */

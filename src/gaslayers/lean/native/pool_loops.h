@@ -219,15 +219,15 @@ static void NAME(unpool_share)(void *argument)
         RUN(unpool_channels, call)
 }
 
-/* Runs a kernel in memory of its own; not 0: there is none. */
+/* Runs a kernel in memory of its own; an `answer`. */
 static int NAME(run_pool)(void (*share)(void *), struct pool_call call, unsigned threads)
 {
     call.digits = new_digits(windows_of(&call), call.slope);
     if (!call.digits)
-        return 1;
+        return NO_MEMORY;
     openmp.run_parallel(share, &call, threads, 0);
     free(call.digits);
-    return 0;
+    return DONE;
 }
 
 /* `whole` -> `small` and `packed` */

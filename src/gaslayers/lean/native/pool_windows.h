@@ -1,8 +1,13 @@
 /* A window of 2x2 pixels and back, for one type of values, REAL: what its digit is, says pool_codes.h. */
 
-INLINE REAL NAME(activate)(REAL value, REAL slope)
+/* As PyTorch's: a ReLU keeps -0.0 and NaN as they are. */
+INLINE REAL NAME(activate)(REAL value, REAL slope, enum activation activation)
 {
-    return value > 0 ? value : value * slope;
+    if (activation == RELU)
+        return value < 0 ? 0 : value;
+    if (activation == LEAKY_RELU)
+        return value > 0 ? value : value * slope;
+    return value;
 }
 
 struct NAME(window) {
@@ -25,14 +30,15 @@ INLINE void NAME(pool_window)(
     int32_t below, REAL slope, enum activation activation, REAL *pooled, uint8_t *digits, int64_t i)
 {
     /* A ReLU keeps order, and is applied to what is pooled. */
-    REAL inner = activation == LEAKY_RELU ? slope : 1;
-    struct NAME(window) best = {NAME(activate)(upper_left, inner), 0};
-    best = NAME(larger)(best, NAME(activate)(upper_right, inner), right);
-    best = NAME(larger)(best, NAME(activate)(lower_left, inner), below);
-    best = NAME(larger)(best, NAME(activate)(lower_right, inner), below + right);
+    enum activation inner = activation == RELU ? IDENTITY : activation;
+    struct NAME(window) best = {NAME(activate)(upper_left, slope, inner), 0};
+    best = NAME(larger)(best, NAME(activate)(upper_right, slope, inner), right);
+    best = NAME(larger)(best, NAME(activate)(lower_left, slope, inner), below);
+    best = NAME(larger)(best, NAME(activate)(lower_right, slope, inner), below + right);
     if (activation == RELU) {
         int passes = !(best.value <= 0); /* the gradient of a NaN passes, too */
-        best.value = passes ? best.value : 0;
+        /* Of zeros, whose signs differ, the first is taken: that is what the first value becomes. */
+        best.value = passes ? best.value : NAME(activate)(upper_left, slope, RELU);
         best.place = passes ? best.place : NOWHERE;
     } else if (activation == LEAKY_RELU) {
         best.place = best.value > 0 ? best.place + POSITIVE : best.place;
@@ -45,6 +51,7 @@ INLINE void NAME(pool_window)(
 INLINE REAL NAME(unpooled)(
     REAL grad, int32_t digit, int32_t place, REAL slope, enum activation activation)
 {
+    grad += 0; /* as where a gradient is added to zeros: -0.0 becomes 0.0 */
     if (activation == LEAKY_RELU) {
         grad = digit >= POSITIVE ? grad : grad * slope;
         digit &= POSITIVE - 1;

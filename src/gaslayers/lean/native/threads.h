@@ -17,6 +17,13 @@ INLINE int64_t rounded_up(int64_t value, int64_t unit)
     return (value + unit - 1) / unit * unit;
 }
 
+/* What a kernel answers. */
+enum answer {
+    DONE,
+    NO_MEMORY, /* to work in */
+    NOT_EXACT, /* it would give other values than PyTorch's, and has written nothing */
+};
+
 /* OpenMP's, from the library that PyTorch uses; to link it could bring in a second one. */
 struct openmp {
     void (*run_parallel)(void (*body)(void *), void *call, unsigned threads, unsigned flags);

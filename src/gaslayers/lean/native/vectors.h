@@ -38,7 +38,10 @@ INLINE NAME(vector) NAME(let_through)(
     return grad;
 }
 
+/* As PyTorch's: a ReLU keeps -0.0 and NaN as they are. */
 INLINE NAME(vector) NAME(activated)(NAME(vector) value, REAL slope, enum activation activation)
 {
+    if (activation == RELU)
+        return (NAME(vector))((NAME(mask))value & ~(NAME(mask))(value < 0));
     return NAME(let_through)(value, value, slope, activation);
 }

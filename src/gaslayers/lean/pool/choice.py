@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY
 from gaslayers.lean.layout import layout_of
-from gaslayers.lean.native import pool as native_pool
+from gaslayers.lean.native import pool_choice
 from gaslayers.lean.pool import bands as pool_bands
 from gaslayers.lean.pool import strided as strided_pool
 from gaslayers.lean.pool.coded_pool import CodedPool
@@ -20,7 +20,7 @@ def code_pool(x: Tensor, slope: float, kernel_size: int, *, ceil_mode: bool) -> 
     """The fastest way for ``x``, (N, C, H, W)."""
     layout, signed = layout_of(x), slope != IDENTITY
     shared = slope, kernel_size, ceil_mode, x.shape, layout
-    if native_pool.suits(x, kernel_size, layout):
+    if pool_choice.suits(x, kernel_size, layout):
         return KernelPool(*shared)
     height, width = x.shape[2:]
     fits = PlaceCodes.fit(height * width, signed=signed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,7 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
     return torch.cat([(packed >> index) & 1 for index in range(8)])[:count]
 
 
+@functools.cache
 def digits_a_byte(radix: int) -> int:
     """How many digits share a byte: one that holds the digits 0 to ``radix`` - 1 as a number."""
     digits, numbers = 1, radix * radix
@@ -48,6 +51,22 @@ def digits_a_byte(radix: int) -> int:
 def packed_size(count: int, radix: int) -> int:
     """Bytes that so many digits take."""
     return -(-count // digits_a_byte(radix))
+
+
+def pack_digits(digits: Tensor, radix: int) -> Tensor:
+    """Pack digits as `unpack_digits` unpacks them.
+
+    Shape:
+        - digits: (count,), uint8, less than ``radix``.
+        - Output: (`packed_size`,), uint8.
+    """
+    size = packed_size(digits.shape[0], radix)
+    packed = digits.new_zeros(size)
+    for part in reversed(range(digits_a_byte(radix))):
+        packed *= radix
+        own = digits[part * size : (part + 1) * size]
+        packed[: own.shape[0]] += own
+    return packed
 
 
 def unpack_digits(packed: Tensor, radix: int, count: int) -> Tensor:

@@ -20,6 +20,7 @@ from gaslayers.lean.layout import dense_strides, layout_of
 from gaslayers.lean.native import image_stage
 from gaslayers.lean.native import pool as native_pool
 from gaslayers.lean.native.norm_call import LAYOUT
+from gaslayers.lean.native.windows import WINDOW
 from gaslayers.lean.pool.kernel_pool import KernelPool
 from gaslayers.lean.precision import has_autocast
 
@@ -48,7 +49,7 @@ class ImageStage(torch.autograd.Function):
             x, weight, bias, padding, slope, ceil_mode=ceil_mode, columns_first=columns_first
         )
         shape = image_stage.map_shape(x, weight, padding)
-        ctx.pool = KernelPool(slope, native_pool.WINDOW, ceil_mode, shape, LAYOUT)
+        ctx.pool = KernelPool(slope, WINDOW, ceil_mode, shape, LAYOUT)
         ctx.shape, ctx.strides, ctx.padding = x.shape, dense_strides(x), padding
         # The gradient of the weight alone reads the input.
         ctx.save_for_backward(weight, packed, x if ctx.needs_input_grad[1] else None)
@@ -90,7 +91,7 @@ def order_of_sums(conv: Any, x: Tensor, pool: Any) -> bool | None:
     if not plain or conv.padding_mode != "zeros" or isinstance(padding, str):
         return None
     weight, bias = conv.weight, conv.bias
-    if pool.kernel_size != native_pool.WINDOW or not image_stage.suits(x, weight, bias, padding):
+    if pool.kernel_size != WINDOW or not image_stage.suits(x, weight, bias, padding):
         return None
     return _order(
         *(tuple(x.shape), x.stride(), tuple(weight.shape), weight.stride()),
