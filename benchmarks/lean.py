@@ -69,7 +69,7 @@ def measure_work(
             "process_bytes": process_bytes(title, name)
             if _asks_process(work, name, device)
             else None,
-            "gradients": _compare(runner, runners[PLAIN]),
+            "gradients": compare_gradients(runner, runners[PLAIN]),
         }
     return {"shape": work.shape, "rows": {name: rows[name] for name in work.ways if name in rows}}
 
@@ -85,7 +85,7 @@ def _asks_process(work: Work, name: str, device: torch.device) -> bool:
     return work.in_process and device.type == "cpu" and work.ways[name].budget is None
 
 
-def _compare(runner: Runner, plain: Runner) -> str:
+def compare_gradients(runner: Runner, plain: Runner) -> str:
     """How far gradients are from plain eager's, in float64 where that can be asked."""
     found, expected = runner.gradients(), plain.gradients()
     if [tensor.shape for tensor in found] != [tensor.shape for tensor in expected]:

@@ -54,8 +54,8 @@ class Work:
     Args:
         shape: Of the input.
         ways: The first one is what all others are compared with.
-        frozen: Whether the weights are frozen and only the input gets a gradient: a G step's
-            share in D. Else only the weights get one.
+        frozen: Whether the weights are frozen and only the input gets a gradient: D's part of a G
+            step. Else only the weights get one.
         quick: Whether it belongs to the short table.
         in_process: Whether the memory of a fresh process is measured, too.
         layout: Memory format of input and weights.
@@ -220,8 +220,8 @@ def all_work() -> dict[str, Work]:
         for case in CASES:
             ways = discriminator_ways(case, variant)
             quick = case == "original" and variant != "modern"
-            works[f"{case}, {variant}: D step"] = Work(image, ways, quick=quick)
-            works[f"{case}, {variant}: G step through D"] = Work(
+            works[f"{case}, {variant}: pass of D"] = Work(image, ways, quick=quick)
+            works[f"{case}, {variant}: frozen pass of D"] = Work(
                 image, ways, frozen=True, quick=quick
             )
     works["dense block, 64 + 12 x 32 channels, 3x3"] = Work(
@@ -236,7 +236,7 @@ def all_work() -> dict[str, Work]:
         (BATCH, 64, 32, 32), inception_ways(64, 128), quick=True
     )
     for size in (64, 128, 256):
-        works[f"original, as_coded at {size}: D step"] = Work(
+        works[f"original, as_coded at {size}: pass of D"] = Work(
             (16, 1, size, size),
             discriminator_ways("original", "as_coded", size),
             in_process=True,
@@ -247,10 +247,10 @@ def all_work() -> dict[str, Work]:
 def _contiguous(works: dict[str, Work]) -> dict[str, Work]:
     """Some of them in PyTorch's default memory format, in which other kernels run."""
     titles = (
-        "original, as_coded: D step",
-        "original, as_coded: G step through D",
-        "original, as_described: D step",
-        "original, as_coded at 128: D step",
+        "original, as_coded: pass of D",
+        "original, as_coded: frozen pass of D",
+        "original, as_described: pass of D",
+        "original, as_coded at 128: pass of D",
         "dense block, 64 + 12 x 32 channels, 3x3",
         "inception 3 -> 64 at 64",
     )

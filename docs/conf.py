@@ -42,18 +42,23 @@ extensions = [
     "cost_chart",
     "cost_table",
     "executed",
+    "gpu_records",
     "mathml",
     "notebooks",
     "record_changes",
+    "record_role",
     "recorded",
     "signatures",
     "site_files",
+    "typed_figures",
 ]
 extensions.append("sphinx.ext.linkcode" if repository_url else "sphinx.ext.viewcode")
 if docs_url:
     extensions += ["sphinxext.opengraph", "sphinx_sitemap"]
 
 nitpicky = True
+# The bounds of a field, which pydantic writes into its type: they have no pages.
+nitpick_ignore_regex = [("py:class", r"annotated_types\.\w+")]
 default_role = "py:obj"
 exclude_patterns = ["_build", "api/backreferences", "gallery/**/*.ipynb", "gallery/**/*.py"]
 templates_path = ["_templates"]
@@ -92,6 +97,7 @@ intersphinx_mapping = {
         "numpy": "https://numpy.org/doc/stable/",
         "matplotlib": "https://matplotlib.org/stable/",
         "einops": "https://einops.rocks/",
+        "fabric": "https://lightning.ai/docs/fabric/stable/",
         "hypothesis": "https://hypothesis.readthedocs.io/en/latest/",
     }.items()
 }
@@ -122,7 +128,6 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"(^|[\\/])_",
     "doc_module": ("gaslayers",),
     "backreferences_dir": "api/backreferences",
-    "show_api_usage": True,
     "abort_on_example_error": True,
     "capture_repr": ("_repr_html_", "__repr__"),
     "ignore_repr_types": r"matplotlib\.",

@@ -21,3 +21,11 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))
 def _one_seed() -> None:
     """Start each test from the same random state, so that neither order nor selection matters."""
     torch.manual_seed(0)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs more CUDA devices than there are."""
+    mark = item.get_closest_marker("cuda")
+    needed = mark.kwargs.get("devices", 1) if mark else 0
+    if torch.cuda.device_count() < needed:
+        pytest.skip(f"needs {needed} CUDA device{'s' if needed > 1 else ''}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +22,56 @@ BAD_CALLS = [
         {"minimum": 4, "remedy": "Take four."},
         ValueError,
         "Owner: `size` must be >= 4, got 3. Take four.",
+    ),
+    (_checks.check_int, (np.True_,), {}, TypeError, "Owner: `size` must be an int, got np.True_."),
+    (
+        _checks.check_int,
+        (torch.tensor(3),),
+        {},
+        TypeError,
+        "Owner: `size` must be an int, got tensor(3).",
+    ),
+    (
+        _checks.check_int,
+        (np.zeros((2, 3)),),
+        {},
+        TypeError,
+        "Owner: `size` must be an int, got a ndarray of shape (2, 3).",
+    ),
+    (
+        _checks.check_int,
+        (2**63,),
+        {},
+        ValueError,
+        "Owner: `size` must be <= 9223372036854775807, got 9223372036854775808.",
+    ),
+    (
+        _checks.check_float,
+        (10**400,),
+        {},
+        ValueError,
+        f"Owner: `size` must be finite, got {10**400}.",
+    ),
+    (
+        _checks.check_pair,
+        ((1, 2, 3),),
+        {},
+        ValueError,
+        "Owner: `size` must be an int or a pair of ints, got (1, 2, 3).",
+    ),
+    (
+        _checks.check_pair,
+        (1.5,),
+        {},
+        TypeError,
+        "Owner: `size` must be an int or a pair of ints, got 1.5.",
+    ),
+    (
+        _checks.check_pair,
+        ("12",),
+        {},
+        TypeError,
+        "Owner: `size` must be an int or a pair of ints, got '12'.",
     ),
     (_checks.check_float, (False,), {}, TypeError, "Owner: `size` must be a number, got False."),
     (_checks.check_float, ("1",), {}, TypeError, "Owner: `size` must be a number, got '1'."),
@@ -108,19 +159,9 @@ def test_check_refuses_with_the_one_sentence(check, values, options, error, sent
 @pytest.mark.parametrize(
     ("check", "values", "options"),
     [
-        (_checks.check_int, (1,), {}),
-        (_checks.check_int, (0,), {"minimum": 0}),
-        (_checks.check_float, (3,), {}),
-        (
-            _checks.check_float,
-            (0.5,),
-            {"above": 0.0, "minimum": 0.5, "below": 1.0, "maximum": 0.5},
-        ),
         (_checks.check_bool, (True,), {}),
         (_checks.check_bool, (None,), {"optional": True}),
         (_checks.check_choice, ("a", {"a": 1}), {}),
-        (_checks.check_int_sequence, ([1],), {}),
-        (_checks.check_int_sequence, ((2, 1),), {}),
         (_checks.check_factory, (None,), {}),
         (_checks.check_factory, (nn.ReLU,), {"optional": False}),
         (_checks.check_factory, (functools.partial(nn.ReLU, inplace=True),), {}),
@@ -129,6 +170,37 @@ def test_check_refuses_with_the_one_sentence(check, values, options, error, sent
 )
 def test_check_lets_a_right_value_pass(check, values, options) -> None:
     assert check("Owner", "size", *values, **options) is None
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "options", "expected"),
+    [
+        (_checks.check_int, 1, {}, 1),
+        (_checks.check_int, 0, {"minimum": 0}, 0),
+        (_checks.check_int, np.int64(3), {}, 3),
+        (_checks.check_int, np.uint8(3), {}, 3),
+        (_checks.check_int, 2**63 - 1, {}, 2**63 - 1),
+        (_checks.check_float, 3, {}, 3),
+        (_checks.check_float, np.float32(0.5), {}, 0.5),
+        (_checks.check_float, np.int32(2), {}, 2.0),
+        (
+            _checks.check_float,
+            0.5,
+            {"above": 0.0, "minimum": 0.5, "below": 1.0, "maximum": 0.5},
+            0.5,
+        ),
+        (_checks.check_int_sequence, [1], {}, (1,)),
+        (_checks.check_int_sequence, (2, np.int64(1)), {}, (2, 1)),
+        (_checks.check_pair, 2, {}, (2, 2)),
+        (_checks.check_pair, np.int64(2), {}, (2, 2)),
+        (_checks.check_pair, [0, 3], {"minimum": 0}, (0, 3)),
+    ],
+)
+def test_check_returns_what_python_counts_with(check, value, options, expected) -> None:
+    found = check("Owner", "size", value, **options)
+    assert found == expected
+    numbers = found if isinstance(found, tuple) else (found,)
+    assert {type(number) for number in numbers} <= {int, float}
 
 
 @pytest.mark.parametrize(
@@ -149,7 +221,44 @@ def test_factory_check_says_what_to_pass(value, optional: bool, sentence: str) -
     assert str(caught.value).startswith(sentence + " Pass the class")
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (3, 5, 5), (2, 4, 5, 5), (1, 2, 3, 5, 5)])
+def test_feature_map_check_tells_how_to_batch_a_single_image() -> None:
+    with pytest.raises(ValueError, match=r"got \(3, 5, 5\)\. Add the axis of the batch: x\.unsq"):
+        _checks.check_feature_map("Owner", torch.zeros(3, 5, 5), 3)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 0, 5), (2, 3, 4, 3)])
+def test_feature_map_check_names_the_least_sides(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  (the whole sentence is compared)
+        _checks.check_feature_map("Owner", torch.zeros(shape), 3, least=(1, 4))
+    assert str(caught.value) == (
+        f"Owner: expected input of shape (N, 3, H, W) with H >= 1 and W >= 4, got {shape}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (None, "Owner: `x` must be a tensor of shape (N, 3, H, W), got None."),
+        ([1], "Owner: `x` must be a tensor of shape (N, 3, H, W), got [1]."),
+        (
+            np.zeros((2, 3, 4, 4)),
+            "Owner: `x` must be a tensor of shape (N, 3, H, W), got a ndarray of shape "
+            "(2, 3, 4, 4).",
+        ),
+        (
+            torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+            "Owner: `x` must be a floating-point tensor, got a Tensor of shape (2, 3, 4, 4) and "
+            "torch.uint8. Convert it, by x.float() for example.",
+        ),
+    ],
+)
+def test_feature_map_check_refuses_what_no_layer_computes_with(x, sentence: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        _checks.check_feature_map("Owner", x, 3)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 5, 5), (2, 4, 5, 5), (1, 2, 3, 5, 5)])
 def test_feature_map_check_names_both_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (the whole sentence is compared)
         _checks.check_feature_map("Owner", torch.zeros(shape), 3)
@@ -178,3 +287,17 @@ def test_errors_without_a_remedy_end_with_the_value() -> None:
 )
 def test_errors_name_large_values_by_their_kind(value: object, got: str) -> None:
     assert str(_checks.bad_value("O", "x", "be y", value)) == f"O: `x` must be y, got {got}."
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([torch.zeros(9, 9)] * 2, "a list of 2"),
+        ({"x": torch.zeros(9, 9)}, "a dict of 1"),
+        (torch.nested.nested_tensor([torch.zeros(2)]), "a nested Tensor of torch.float32"),
+    ],
+)
+def test_collections_of_tensors_and_nested_tensors_are_named_by_their_kind(value, words) -> None:
+    assert (
+        str(_checks.bad_value("f", "x", "be small", value)) == f"f: `x` must be small, got {words}."
+    )

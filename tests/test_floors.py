@@ -52,6 +52,7 @@ UNITS = {
     "_typing": Unit(0, "ground", TORCH),
     "lean": Unit(2, "blocks", TORCH),
     "blocks": Unit(3, "blocks", CORE),
+    "_scores": Unit(1, "losses", TORCH),
     "functional": Unit(2, "losses", TORCH),
     "losses": Unit(3, "losses", TORCH),
     "accounting": Unit(3, "accounting", CORE),

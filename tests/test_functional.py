@@ -211,7 +211,9 @@ class TestErrors:
             compute(torch.zeros(2), sigmoid=1)
 
     def test_scores_that_are_no_tensor(self, compute, owner, argument, labels) -> None:
-        with pytest.raises(TypeError, match=rf"{owner}: `{argument}` must be a tensor, got 'list'"):
+        with pytest.raises(TypeError, match=rf"{owner}: `{argument}` must be a tensor.* got 'str'"):
+            compute("0.5")
+        with pytest.raises(TypeError, match=rf"{owner}: `{argument}` .* got 'a float in it'"):
             compute([0.0, 1.0])
 
     @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
@@ -221,23 +223,9 @@ class TestErrors:
             compute(torch.zeros(2, dtype=dtype))
 
     def test_mean_of_nothing(self, compute, owner, argument, labels) -> None:
-        message = rf"{owner}: `scores` must not be empty, got \(0, 1\)\. Use reduction='sum'"
+        message = rf"{owner}: `{argument}` must not be empty, got \(0, 1\)\. Use reduction='sum'"
         with pytest.raises(ValueError, match=message):
             compute(torch.zeros(0, 1))
-
-
-@pytest.mark.parametrize(
-    ("real_shape", "fake_shape"), [((4,), (4, 1)), ((4, 1), (4,)), ((4, 1), (1, 1)), ((3,), (2,))]
-)
-def test_shapes_that_would_broadcast_or_differ_are_refused(
-    real_shape: tuple[int, ...], fake_shape: tuple[int, ...]
-) -> None:
-    message = (
-        r"lsgan_discriminator_loss: `fake_scores` must have the shape of real_scores \(.*\), "
-        r"got \(.*\)\. Other shapes would broadcast to a loss over all pairs\."
-    )
-    with pytest.raises(ValueError, match=message):
-        GF.lsgan_discriminator_loss(torch.zeros(real_shape), torch.zeros(fake_shape))
 
 
 def test_second_scores_are_checked_as_well() -> None:

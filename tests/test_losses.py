@@ -24,6 +24,7 @@ LOSSES = [
     LSGANGeneratorLoss(),
     LSGANGeneratorLoss(0.25, reduction="none", scale=3.0, sigmoid=True),
     LSGANGeneratorLoss.from_convention("pytorch-gan"),
+    LSGANGeneratorLoss(scale_weights=[2.5]),
 ]
 
 

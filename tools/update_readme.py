@@ -40,16 +40,16 @@ def summarise(preset: str) -> str:
 
 
 def kept_for_backward() -> str:
-    """What each discriminator keeps for its backward pass, in MiB."""
+    """What a pass of each discriminator keeps, trained and frozen, in MiB."""
     rows = [
         [f"`{case}`", *(_mebibytes(case, frozen=frozen, lean=lean) for frozen, lean in _COLUMNS)]
         for case in CASES
     ]
     headings = [
         "D, as coded, batch 32, `channels_last`",
-        "D step, plain",
+        "pass of D, plain",
         "lean",
-        "G step through D, plain",
+        "frozen pass of D, plain",
         "lean",
     ]
     return to_markdown(headings, rows)

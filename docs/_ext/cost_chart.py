@@ -54,7 +54,7 @@ def logarithmic(title: str, values: list[float]) -> dict[str, Any]:
 
 
 def describe_chart(runs: list[Run]) -> go.Figure:
-    """Bytes kept for backward over parameters: a mark a case and path, with the case's number."""
+    """Bytes kept for backward over parameters: a mark per case and path, with the case's number."""
     figure = go.Figure(layout={"template": "none"})
     cases = [run.config.case for run in runs]
     sizes = [run.record.discriminator_parameters for run in runs]
@@ -83,7 +83,7 @@ def describe_chart(runs: list[Run]) -> go.Figure:
         dragmode=False,
         legend={"orientation": "h", "x": 0, "y": 1.12},
         xaxis=logarithmic("trainable parameters of D", sizes),
-        yaxis=logarithmic("kept for backward in a D step, MiB", heights),
+        yaxis=logarithmic("kept by a D step, MiB", heights),
     )
     return figure
 
@@ -107,7 +107,8 @@ class CostChart(SphinxDirective):
         cases = "; ".join(f"{number}: {run.config.case}" for number, run in enumerate(runs, 1))
         batch = runs[0].config.batch_size
         words = (
-            f"Cost against size at batch {batch}, both axes logarithmic. Cases: {cases}. Point at "
+            f"What a D step keeps against size at batch {batch}, both axes logarithmic. "
+            f"Cases: {cases}. Point at "
             "a mark for its numbers; they are also in the table of what the runs cost."
         )
         # A closing tag inside the JSON would end the script.

@@ -8,6 +8,7 @@ it reads.
 from __future__ import annotations
 
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -15,11 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from gallery import RECORDS
+from record_role import replace_roles
 from sphinx.application import Sphinx
 
 from gaslayers.study import read_run
 
-INSTALL = '%pip install "gaslayers[study]"'
+ADDRESS = os.environ.get("GASLAYERS_REPOSITORY_URL", "").rstrip("/")
+INSTALL = (
+    f'%pip install "gaslayers[study] @ git+{ADDRESS}"'
+    if ADDRESS
+    else "# Not on a package index yet: first run `pip install '.[study]'` in a clone of gaslayers."
+)
 COMMAND_LINE = """\
 # A notebook has no command line: what the script would be given there stands here. The records are
 # in the zip that the page of this notebook offers; a case run with "--preset", "quick" trains anew.
@@ -41,7 +48,7 @@ def clean(notebook: dict[str, Any], *, is_study: bool) -> None:
         if cell["cell_type"] == "markdown":
             text = "".join(cell["source"])
             text = _DIRECTIVE.sub("", text + "\n").rstrip()
-            cell["source"] = [_ROLE.sub(r"`\1`", text)]
+            cell["source"] = [_ROLE.sub(r"`\1`", replace_roles(text))]
     if is_study:
         notebook["cells"][0]["source"] = [f"{INSTALL}\n\n{COMMAND_LINE}"]
 

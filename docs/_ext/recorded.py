@@ -73,9 +73,9 @@ class StudyRecord(SphinxDirective):
         return [*shown, *self._pictures(folder)]
 
     def _describe(self, group: Group) -> Iterator[nodes.Node]:
-        note = nodes.admonition(classes=["note"])
+        note = nodes.admonition(classes=["note", "from-records"])
         note += nodes.title("", "What these runs are")
-        words = f"{describe_preset(group)}. {group.config.iterations} iterations a run."
+        words = f"{describe_preset(group)}. {group.config.iterations} iterations per run."
         note += nodes.paragraph(words, words[:1].upper() + words[1:])
         yield note
         for title, table in (

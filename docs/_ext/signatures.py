@@ -11,7 +11,15 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 # Docstrings call each other's subjects by short names; here is where those have their pages.
-PLACES = ("gaslayers", "gaslayers.accounting", "gaslayers.models", "gaslayers.testing")
+PLACES = (
+    "gaslayers",
+    "gaslayers.accounting",
+    "gaslayers.models",
+    "gaslayers.study",
+    "gaslayers.study.checkpoint",
+    "gaslayers.study.sweep",
+    "gaslayers.testing",
+)
 
 
 def _tidy(text: str | None) -> str | None:

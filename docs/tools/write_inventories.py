@@ -86,6 +86,8 @@ PROJECTS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
                 (name, "py:exception", _python_page("exceptions", name))
                 for name in ("AssertionError", "RuntimeError", "TypeError", "ValueError")
             ),
+            ("os.PathLike", "py:class", _python_page("os", "os.PathLike")),
+            ("pathlib.Path", "py:class", _python_page("pathlib", "pathlib.Path")),
             (
                 "dataclasses.replace",
                 "py:function",
@@ -108,6 +110,16 @@ PROJECTS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ],
     ),
     "einops": ("einops", [("einops.rearrange", "py:function", "api/rearrange/")]),
+    "fabric": (
+        "Lightning Fabric",
+        [
+            (
+                "lightning_fabric.fabric.Fabric",
+                "py:class",
+                "api/generated/lightning.fabric.fabric.Fabric.html#lightning.fabric.fabric.Fabric",
+            )
+        ],
+    ),
     "hypothesis": (
         "Hypothesis",
         [

@@ -70,7 +70,7 @@ ax.set(
 ax.legend()
 
 # %%
-# The gradients are the plain ones. Norm statistics, too, are updated once a step: blocks that
+# The gradients are the plain ones. Norm statistics, too, are updated once per step: blocks that
 # checkpoint a batch norm update them twice.
 
 lean = DenseBlock(32, 16, num_layers=4)

@@ -61,9 +61,9 @@ for ax, costs, unit, title in (
 #
 # What a GPU runs out of in training are the feature maps kept for the backward pass. A chain of
 # small steps makes many of them: with norms and activations the block keeps more than the plain
-# convolution does. The default lean path takes what costs no time, which here is nothing.
-# ``memory_efficient="recompute"`` keeps the block's input and computes the rest again, at the price
-# of running its convolutions twice. Here are 64 channels going to 128 at 14 x 14.
+# convolution does. The default lean path computes again what a cost model calls cheap, which here
+# is nothing. ``memory_efficient="recompute"`` keeps the block's input and computes the rest again,
+# at the price of running its convolutions twice. Here are 64 channels going to 128 at 14 x 14.
 
 x = torch.zeros(32, 64, 14, 14, requires_grad=True)
 options = {"norm_layer": nn.BatchNorm2d, "activation_layer": nn.ReLU}

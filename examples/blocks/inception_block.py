@@ -66,7 +66,8 @@ candidates = {
 }
 reports = {name: count(module, x) for name, module in candidates.items()}
 for name, report in reports.items():
-    print(f"{name:>15}  {report.params:7,} parameters  {report.per_sample.macs:12,} MACs a sample")
+    macs = report.per_sample.macs
+    print(f"{name:>15}  {report.params:7,} parameters  {macs:12,} MACs per sample")
 
 # %%
 # A count shows itself as a table, with a row for each part of the block.
@@ -108,8 +109,8 @@ ax.set(title="Kept for backward, 3 → 64 channels at 64 x 64, batch 32", xlabel
 # Norms and activations
 # ---------------------
 #
-# Factories are called once a layer. With an activation inside there is nothing to compose, and the
-# block runs its branches as they are.
+# Factories are called once per layer. With an activation inside there is nothing to compose, and
+# the block runs its branches as they are.
 
 active = InceptionBlock(
     3, 64, norm_layer=nn.BatchNorm2d, activation_layer=partial(nn.LeakyReLU, 0.2)

@@ -80,8 +80,8 @@ ax.legend()
 # Reading a loss curve
 # --------------------
 #
-# A discriminator that says 1/2 for everything has learned nothing; one that is saturated cannot.
-# Both show as constants, and which constants depends on the convention. Look yours up before
+# A discriminator that says 1/2 for everything has learned nothing; one that is saturated hardly
+# can. Both show as constants, and which constants depends on the convention. Look yours up before
 # calling a flat line "converged":
 
 half, one, zero = (torch.full((32, 1), value) for value in (0.5, 1.0, 0.0))

@@ -37,8 +37,16 @@ pearson = GF.lsgan_discriminator_loss(real_scores, fake_scores, a=-1.0, b=1.0)
 print(f"L_D = {pearson:.5f}, L_G = {GF.lsgan_generator_loss(fake_scores, c=0.0):.5f}")
 
 # %%
-# Scores of different shapes are an error. ``(4, 1)`` against ``(4,)`` would otherwise broadcast
-# to a loss over all 16 pairs, and train, badly.
+# A discriminator of several scales returns a list of scores. The loss is the mean over its scales,
+# weighted if asked. Real and generated batches may differ in size.
+
+fine, coarse = torch.zeros(2, 1, 8, 8), torch.ones(3, 1, 4, 4)
+print(f"L_G = {LSGANGeneratorLoss()([fine, coarse]):.5f}")
+print(f"L_G = {LSGANGeneratorLoss(scale_weights=(1, 3))([fine, coarse]):.5f}")
+
+# %%
+# Scores with other numbers of dimensions are an error. ``(4, 1)`` against ``(4,)`` means that one
+# of them was squeezed by mistake, and elsewhere broadcasts to a loss over all 16 pairs.
 
 try:
     LSGANDiscriminatorLoss()(real_scores[:, None], fake_scores)
@@ -67,13 +75,15 @@ for ax, (name, gradient), colour in zip(axes, pull.items(), ("C0", "C1"), strict
 axes[-1].set_xlabel("logit of D on a generated image")
 
 # %%
-# A state that absorbs
-# --------------------
+# A flat region
+# -------------
 #
 # Follow the pull from scores that start out wrong by more and more. With the linear head every
-# one of them arrives. With the sigmoid, those that start in the flat region stay: once a
-# discriminator is saturated, no step leaves it. The study of 2018 trained with a sigmoid head,
-# and one of its six discriminators ended there.
+# one of them arrives. With the sigmoid, those that start in the flat region hardly move under
+# plain gradient descent. An optimiser that divides by the gradient's size, as RMSProp and Adam do,
+# can still leave it. None can leave where the sigmoid rounds to 1 in float32, since the gradient
+# there is exactly zero. The study of 2018 trained with a sigmoid head
+# (:doc:`/gallery/study/case_2_depthwise_inception`).
 
 
 def follow(start: float, *, sigmoid: bool, steps: int = 400, rate: float = 0.1) -> list[float]:

@@ -48,8 +48,10 @@ plain = {
 }
 panels = {
     "Trainable parameters, thousand": {c: r.trainable / 1e3 for c, r in reports.items()},
-    "Multiply-adds, million a sample": {c: r.per_sample.macs / 1e6 for c, r in reports.items()},
-    "Kept for backward, MiB, plain": {c: saved_bytes(n, images) / 2**20 for c, n in plain.items()},
+    "Multiply-adds, million per sample": {c: r.per_sample.macs / 1e6 for c, r in reports.items()},
+    "Kept by a pass of D, MiB, plain": {
+        c: saved_bytes(n, images) / 2**20 for c, n in plain.items()
+    },
 }
 
 fig, axes = plt.subplots(3, 1, figsize=(5.2, 7.2))
@@ -65,8 +67,8 @@ for index, (ax, (title, values)) in enumerate(zip(axes, panels.items(), strict=T
 # What the lean paths leave of it
 # -------------------------------
 #
-# The same six, as they run by default: for the discriminator's own step, and for the generator's
-# step through a frozen discriminator.
+# The same six, as they run by default. A D step has two such passes, one of real and one of
+# generated images. A G step has one through a frozen D (:doc:`/concepts/memory`).
 
 lean = {case: saved_bytes(network, images) / 2**20 for case, network in networks.items()}
 wanted = images.clone().requires_grad_()
@@ -75,21 +77,20 @@ frozen = {
     for case, network in networks.items()
 }
 fig, ax = plt.subplots(figsize=(5.2, 4.4))
-kept = {"D step, plain": panels["Kept for backward, MiB, plain"], "D step, lean": lean,
-        "G step through D, lean": frozen}  # fmt: skip
+kept = {"pass of D, plain": panels["Kept by a pass of D, MiB, plain"], "pass of D, lean": lean,
+        "frozen pass of D, lean": frozen}  # fmt: skip
 for index, (name, values) in enumerate(kept.items()):
     places = [place + 0.27 * (index - 1) for place in range(len(CASES))]
     ax.barh(places, list(values.values()), height=0.25, color=("C1", "C0", "C2")[index], label=name)
 ax.set_yticks(range(len(CASES)), CASES)
 ax.invert_yaxis()
 ax.grid(axis="y", visible=False)
-ax.set(title="Kept for backward by the six, batch 32", xlabel="MiB")
+ax.set(title="Kept by a pass of the six, batch 32", xlabel="MiB")
 ax.legend()
 
 # %%
 # As numbers:
 
-print(f"{'':26}{'D step, plain':>15}{'D step, lean':>15}{'G step, lean':>15}")
+print(f"{'':26}" + "".join(f"{name:>24}" for name in kept))
 for case in CASES:
-    figures = (kept["D step, plain"][case], lean[case], frozen[case])
-    print(f"{case:26}" + "".join(f"{figure:11.2f} MiB" for figure in figures))
+    print(f"{case:26}" + "".join(f"{values[case]:20.2f} MiB" for values in kept.values()))

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from gaslayers import count, saved_bytes
+from gaslayers import count, peak_memory, saved_bytes
 from gaslayers.models import build_discriminator
 from gaslayers.study import (
     PRESETS,
@@ -44,14 +44,24 @@ discriminator = build_discriminator(CASE, variant="as_coded")
 # What it costs
 # -------------
 #
-# The original published 777 MB for this case. That was the whole process in ``nvidia-smi`` during a
-# forward pass: driver context, the convolutions' workspaces and the allocator's regions. The
-# network's own numbers are three orders of magnitude smaller.
+# The original published "777 MB" for this case. That was the whole process in ``nvidia-smi`` during
+# a forward pass: driver context, the convolutions' workspaces and the allocator's regions. How much
+# smaller the network's own numbers are depends on which of them is meant. The tensor peak of a whole
+# D step, which has two passes, is :record:`faithful/original peak, plain` on the plain path
+# (:doc:`/concepts/memory` says what a pass and a step are).
 
 images = torch.zeros(32, 1, 28, 28)
 plain = build_discriminator(CASE, variant="as_coded", memory_efficient=False)
-print(f"kept for backward at batch 32, plain: {saved_bytes(plain, images):12,} bytes")
-print(f"kept for backward at batch 32, lean:  {saved_bytes(discriminator, images):12,} bytes")
+print(f"kept by a pass of D at batch 32, plain: {saved_bytes(plain, images):12,} bytes")
+print(f"kept by a pass of D at batch 32, lean:  {saved_bytes(discriminator, images):12,} bytes")
+
+own = {
+    "its parameters": sum(p.numel() * p.element_size() for p in plain.parameters()),
+    "what a pass of D keeps, plain": saved_bytes(plain, images),
+    "the tensor peak of a pass of D, plain": peak_memory(plain, images).peak,
+}
+for name, size in own.items():
+    print(f"777 MB are {777e6 / size:3.0f} times {name}")
 count(discriminator, images)
 
 # %%
@@ -59,10 +69,9 @@ count(discriminator, images)
 # --------------
 #
 # Run by hand in the repository's root with ``--preset faithful``, this script is the whole
-# experiment: 2000 iterations at batch 32, one step of D to four of G, on a GPU where there is one;
-# it can be stopped and started again. Run without, as on this page, it trains the first iterations
-# and compares their losses, and the hashes of configuration and code, with the committed record: a
-# record that is not of this code stops the script.
+# experiment of 2018, on a GPU where there is one. It can be stopped and started again. Without a
+# preset, as on this page, it trains the first iterations. It compares their losses, and the hashes
+# of configuration and code, with the committed record. A record of other code stops the script.
 
 parser = argparse.ArgumentParser(description="Case 1: the plain discriminator.")
 parser.add_argument("--preset", choices=PRESETS, help="train anew in full; faithful is 2018's")
@@ -86,8 +95,10 @@ pictures = draw_run_pictures(run)
 # What happened
 # -------------
 #
-# With a discriminator that learns, its loss falls below 8, where it cannot tell real from
-# generated, and the generator's rises above 4. The plots of 2018 rose to 12-16 and fell to 3.5-4.5.
+# A line in each picture marks the loss while D cannot tell real from generated. Where D learns, its
+# own loss falls below that line, and the generator's rises above it. Here L_D fell to
+# :record:`faithful/original lowest L_D`, and L_G rose to :record:`faithful/original highest L_G`. The
+# plots of 2018 show :record:`2018/original lowest L_D` and :record:`2018/original highest L_G`.
 
 pictures[0]
 

@@ -43,14 +43,17 @@ discriminator = build_discriminator(CASE, variant="as_coded")
 # What it costs
 # -------------
 #
-# It has 56 % of the plain network's parameters and FLOPs. What a training step keeps depends on the
-# widths of the maps, and those are the plain network's: compare the plain bytes below with those of
-# case 1. The saving of 777 / 489 was an artefact of the allocator.
+# It has :record:`faithful/inception_32 parameters of faithful/original` of the plain network's
+# parameters and :record:`faithful/inception_32 FLOPs of faithful/original` of its FLOPs. What a
+# training step keeps depends on the widths of the maps, and those are the plain network's. On the
+# plain path a D step keeps :record:`faithful/inception_32 kept, plain of faithful/original` of what
+# case 1 keeps. The saving of 777 / 489 was one of the process, not of the network
+# (:doc:`/gallery/memory/what_777_mb_measured`).
 
 images = torch.zeros(32, 1, 28, 28)
 plain = build_discriminator(CASE, variant="as_coded", memory_efficient=False)
-print(f"kept for backward at batch 32, plain: {saved_bytes(plain, images):12,} bytes")
-print(f"kept for backward at batch 32, lean:  {saved_bytes(discriminator, images):12,} bytes")
+print(f"kept by a pass of D at batch 32, plain: {saved_bytes(plain, images):12,} bytes")
+print(f"kept by a pass of D at batch 32, lean:  {saved_bytes(discriminator, images):12,} bytes")
 count(discriminator, images)
 
 # %%
@@ -58,10 +61,9 @@ count(discriminator, images)
 # --------------
 #
 # Run by hand in the repository's root with ``--preset faithful``, this script is the whole
-# experiment: 2000 iterations at batch 32, one step of D to four of G, on a GPU where there is one;
-# it can be stopped and started again. Run without, as on this page, it trains the first iterations
-# and compares their losses, and the hashes of configuration and code, with the committed record: a
-# record that is not of this code stops the script.
+# experiment of 2018, on a GPU where there is one. It can be stopped and started again. Without a
+# preset, as on this page, it trains the first iterations. It compares their losses, and the hashes
+# of configuration and code, with the committed record. A record of other code stops the script.
 
 parser = argparse.ArgumentParser(description="Case 3: inception, 32 base filters.")
 parser.add_argument("--preset", choices=PRESETS, help="train anew in full; faithful is 2018's")
@@ -85,8 +87,9 @@ pictures = draw_run_pictures(run)
 # What happened
 # -------------
 #
-# The curves should look like case 1's, which is what 2018 claimed of quality. One seed can neither
-# support that nor refute it.
+# 2018 claimed that this case trains about as well as case 1, so the curves should look like that
+# one's. L_D fell to :record:`faithful/inception_32 lowest L_D` here and to
+# :record:`faithful/original lowest L_D` there. One seed can neither support the claim nor refute it.
 
 pictures[0]
 

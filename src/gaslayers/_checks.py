@@ -6,12 +6,20 @@ modules, whose representations take pages, are named by their kind.
 
 from __future__ import annotations
 
-import math
+import numbers
+import operator
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+MOST = 2**63 - 1
+"""The largest size that PyTorch can be told."""
+
+_LONGEST = 200
+"""Characters of a collection that an error prints."""
 
 
 def _sentence(owner: str, argument: str, rule: str, value: object, remedy: str = "") -> str:
@@ -20,10 +28,17 @@ def _sentence(owner: str, argument: str, rule: str, value: object, remedy: str =
 
 
 def _short(value: object) -> str:
+    if isinstance(value, Tensor) and value.is_nested:
+        return f"a nested {type(value).__name__} of {value.dtype}"
+    if isinstance(value, list | tuple | dict | set) and len(repr(value)) > _LONGEST:
+        return f"a {type(value).__name__} of {len(value)}"  # of tensors, say
     if isinstance(value, Tensor) and value.dim() > 0:
         return f"a {type(value).__name__} of shape {tuple(value.shape)} and {value.dtype}"
     if isinstance(value, nn.Module):
         return f"a {type(value).__name__}"
+    shape = None if isinstance(value, Tensor) else getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:  # an array of NumPy's, say
+        return f"a {type(value).__name__} of shape {shape}"
     return repr(value)
 
 
@@ -37,12 +52,27 @@ def bad_value(owner: str, argument: str, rule: str, value: object, remedy: str =
     return ValueError(_sentence(owner, argument, rule, value, remedy))
 
 
-def check_int(owner: str, argument: str, value: Any, *, minimum: int = 1, remedy: str = "") -> None:
-    """Raise unless ``value`` is an integer of at least ``minimum``; a bool is not an integer."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def check_int(
+    owner: str,
+    argument: str,
+    value: Any,
+    *,
+    minimum: int = 1,
+    maximum: int = MOST,
+    remedy: str = "",
+) -> int:
+    """Return ``value`` as an int, or raise unless it is an integer within the bounds.
+
+    An integer of NumPy's is one. A bool is none, nor is a tensor.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise bad_type(owner, argument, "be an int", value, remedy)
-    if value < minimum:
-        raise bad_value(owner, argument, f"be >= {minimum}", value, remedy)
+    number = operator.index(value)
+    if number < minimum:
+        raise bad_value(owner, argument, f"be >= {minimum}", number, remedy)
+    if number > maximum:
+        raise bad_value(owner, argument, f"be <= {maximum}", number, remedy)
+    return number
 
 
 def check_float(
@@ -54,12 +84,15 @@ def check_float(
     minimum: float | None = None,
     below: float | None = None,
     maximum: float | None = None,
-) -> None:
-    """Raise unless ``value`` is a finite real number within the bounds that are given."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+) -> float:
+    """Return ``value`` as an int or a float, or raise unless it is finite and within the bounds."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise bad_type(owner, argument, "be a number", value)
+    if not isinstance(value, int | float):
+        value = float(value)
     bounds = (
-        ("be finite", not math.isfinite(value)),
+        ("be finite", not abs(value) <= sys.float_info.max),  # which an int may exceed
+        ("be a float to be so large", isinstance(value, int) and abs(value) > MOST),
         (f"be > {above}", above is not None and value <= above),
         (f"be >= {minimum}", minimum is not None and value < minimum),
         (f"be < {below}", below is not None and value >= below),
@@ -68,6 +101,7 @@ def check_float(
     for rule, broken in bounds:
         if broken:
             raise bad_value(owner, argument, rule, value)
+    return value
 
 
 def check_bool(owner: str, argument: str, value: Any, *, optional: bool = False) -> None:
@@ -78,7 +112,7 @@ def check_bool(owner: str, argument: str, value: Any, *, optional: bool = False)
 
 def check_memory_efficient(owner: str, value: Any) -> None:
     """Raise unless ``value`` is True, False or ``"recompute"``."""
-    if not isinstance(value, bool) and value != "recompute":
+    if not isinstance(value, bool) and not (isinstance(value, str) and value == "recompute"):
         raise bad_type(owner, "memory_efficient", 'be a bool or "recompute"', value)
 
 
@@ -99,19 +133,86 @@ def check_factory(owner: str, argument: str, value: Any, *, optional: bool = Tru
         raise bad_type(owner, argument, f"be {allowed}", value, remedy)
 
 
-def check_int_sequence(owner: str, argument: str, value: Any, *, minimum: int = 1) -> None:
-    """Raise unless ``value`` is a non-empty sequence of integers of at least ``minimum``."""
+def check_int_sequence(
+    owner: str, argument: str, value: Any, *, minimum: int = 1
+) -> tuple[int, ...]:
+    """Return ``value`` as a tuple of ints, or raise unless it is a sequence of at least one."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise bad_type(owner, argument, "be a sequence of ints", value)
     if not value:
         raise bad_value(owner, argument, "hold at least one int", value)
-    for item in value:
-        check_int(owner, argument, item, minimum=minimum)
+    return tuple(check_int(owner, argument, item, minimum=minimum) for item in value)
 
 
-def check_feature_map(owner: str, x: Tensor, in_channels: int) -> None:
-    """Raise unless ``x`` has shape (N, in_channels, H, W)."""
+def check_pair(owner: str, argument: str, value: Any, *, minimum: int = 1) -> tuple[int, int]:
+    """Return an int twice, or the two ints of a pair; raise for anything else."""
+    if isinstance(value, bool | str) or not isinstance(value, numbers.Integral | Sequence):
+        raise bad_type(owner, argument, "be an int or a pair of ints", value)
+    if isinstance(value, numbers.Integral):
+        number = check_int(owner, argument, value, minimum=minimum)
+        return number, number
+    numbers_given = check_int_sequence(owner, argument, value, minimum=minimum)
+    if len(numbers_given) != 2:
+        raise bad_value(owner, argument, "be an int or a pair of ints", value)
+    return numbers_given[0], numbers_given[1]
+
+
+def is_traced(x: Any) -> bool:
+    """Whether `torch.fx` runs the module on a stand-in for a tensor, which knows no numbers."""
+    return not isinstance(x, Tensor) and isinstance(x, torch.fx.Proxy)
+
+
+def check_input(owner: str, argument: str, x: Any, axes: str) -> None:
+    """Raise unless ``x`` is a tensor of numbers that a layer computes with.
+
+    Args:
+        owner: The class that is given it.
+        argument: Its name for it.
+        x: What it is given.
+        axes: The shape that it expects, in words.
+    """
+    if not isinstance(x, Tensor):
+        raise bad_type(owner, argument, f"be a tensor of shape {axes}", x)
+    # Quantised layers take quantised maps.
+    if not (x.is_floating_point() or x.is_complex() or x.is_quantized):
+        rule = "be a floating-point tensor"
+        raise bad_type(owner, argument, rule, x, "Convert it, by x.float() for example.")
+
+
+def check_matrix(owner: str, argument: str, x: Any, features: int) -> None:
+    """Raise unless ``x`` has shape (N, features)."""
+    if is_traced(x):
+        return
+    axes = f"(N, {features})"
+    check_input(owner, argument, x, axes)
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+        return
+    if x.dim() != 2 or x.shape[1] != features:
+        raise ValueError(f"{owner}: expected input of shape {axes}, got {tuple(x.shape)}.")
+
+
+def check_feature_map(
+    owner: str, x: Any, in_channels: int, *, least: tuple[int, int] = (1, 1)
+) -> None:
+    """Raise unless ``x`` has shape (N, in_channels, H, W).
+
+    Args:
+        owner: The class that is given it.
+        x: What it is given.
+        in_channels: The channels that it expects.
+        least: The smallest height and width.
+    """
+    if is_traced(x):
+        return
+    axes = f"(N, {in_channels}, H, W)"
+    check_input(owner, "x", x, axes)
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+        return  # sizes are tensors then, and what is decided by them would not be recorded
+    expected = f"{owner}: expected input of shape {axes}"
     if x.dim() != 4 or x.shape[1] != in_channels:
-        raise ValueError(
-            f"{owner}: expected input of shape (N, {in_channels}, H, W), got {tuple(x.shape)}."
-        )
+        unbatched = x.dim() == 3 and x.shape[0] == in_channels
+        remedy = " Add the axis of the batch: x.unsqueeze(0)." if unbatched else ""
+        raise ValueError(f"{expected}, got {tuple(x.shape)}.{remedy}")
+    if x.shape[2] < least[0] or x.shape[3] < least[1]:
+        sizes = f"H >= {least[0]} and W >= {least[1]}"
+        raise ValueError(f"{expected} with {sizes}, got {tuple(x.shape)}.")

@@ -16,7 +16,6 @@ from gaslayers import measure_peak, peak_memory
 from gaslayers.accounting import MeasuredPeak, measured
 
 MIB = 2**20
-no_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def on_cpu(step) -> MeasuredPeak:
@@ -198,7 +197,7 @@ def test_driver_says_what_this_process_is_charged(monkeypatch, known) -> None:
     assert nvml.opened == 0
 
 
-@no_cuda
+@pytest.mark.cuda
 def test_cuda_allocates_what_was_predicted_and_workspaces() -> None:
     network = nn.Sequential(nn.Linear(500, 2000), nn.Tanh(), nn.Linear(2000, 7)).cuda()
     x = torch.randn(300, 500, device="cuda")

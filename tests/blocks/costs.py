@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 
@@ -60,8 +61,19 @@ def unit(
     ) + norm(norm_layer, out_channels)
 
 
+def unit_sides(a: dict, height: int, width: int) -> tuple[int, int]:
+    """How often a dilated kernel, moved by the stride, fits a map padded at both ends."""
+    stride, reach = a["stride"], a["dilation"] * (a["kernel_size"] - 1)
+    padding = a["padding"]
+    if padding is None:
+        return -(-height // stride), -(-width // stride)
+    rows, columns = padding if isinstance(padding, tuple) else (padding, padding)
+    starts = (height + 2 * rows - reach, width + 2 * columns - reach)
+    return len(range(0, starts[0], stride)), len(range(0, starts[1], stride))
+
+
 def conv_norm_act(a: dict, height: int, width: int) -> Cost:
-    pixels = halved(height, width, a["stride"])
+    pixels = math.prod(unit_sides(a, height, width))
     size = a["kernel_size"]
     return unit(a, a["in_channels"], a["out_channels"], size, pixels=pixels, groups=a["groups"])
 
@@ -76,7 +88,7 @@ def separable(
 
 
 def depthwise_conv_norm_act(a: dict, height: int, width: int) -> Cost:
-    pixels = halved(height, width, a["stride"])
+    pixels = math.prod(unit_sides(a, height, width))
     return separable(a, a["in_channels"], a["out_channels"], a["kernel_size"], pixels=pixels)
 
 

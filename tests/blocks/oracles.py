@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 
-def padded_at_both_sides(x: Tensor, total: int) -> Tensor:
-    """``total`` rows and columns of zeros; of an odd number the last goes to bottom and right."""
-    before, after = total // 2, total - total // 2
+def padded_at_both_sides(x: Tensor, rows: int, columns: int) -> Tensor:
+    """So many rows and columns of zeros; of an odd number the last goes to bottom and right."""
+    above, left = rows // 2, columns // 2
     images, channels, height, width = x.shape
-    padded = torch.zeros(images, channels, height + total, width + total, dtype=x.dtype)
-    padded[:, :, before : before + height, before : before + width] = x
-    assert after - before in (0, 1)
+    padded = torch.zeros(images, channels, height + rows, width + columns, dtype=x.dtype)
+    padded[:, :, above : above + height, left : left + width] = x
     return padded
 
 
@@ -24,27 +23,35 @@ def slow_same_convolution(
     stride: int = 1,
     dilation: int = 1,
     groups: int = 1,
+    padding: int | tuple[int, int] | None = None,
 ) -> Tensor:
-    """The convolution whose output has the input's size at stride 1, as seven loops."""
+    """The convolution as seven loops; without ``padding`` it keeps the size at stride 1."""
     out_channels, group_width, kernel_size, _ = weight.shape
-    images, _, height, width = x.shape
-    padded = padded_at_both_sides(x, dilation * (kernel_size - 1)).tolist()
+    images = len(x)
+    reach = dilation * (kernel_size - 1)
+    rows, columns = padding if isinstance(padding, tuple) else (padding, padding)
+    totals = [reach if each is None else 2 * each for each in (rows, columns)]
+    padded = padded_at_both_sides(x, *totals)
+    # Where the kernel starts: as long as it ends within the padded map.
+    tops = range(0, padded.shape[2] - reach, stride)
+    lefts = range(0, padded.shape[3] - reach, stride)
+    padded = padded.tolist()
     kernels = weight.tolist()
     offsets = [0.0] * out_channels if bias is None else bias.tolist()
     out_per_group = out_channels // groups
-    y = torch.zeros(images, out_channels, -(-height // stride), -(-width // stride), dtype=x.dtype)
+    y = torch.zeros(images, out_channels, len(tops), len(lefts), dtype=x.dtype)
     for n in range(images):
         for o in range(out_channels):
             first = o // out_per_group * group_width
-            for i in range(y.shape[2]):
-                for j in range(y.shape[3]):
+            for i, top in enumerate(tops):
+                for j, left in enumerate(lefts):
                     total = offsets[o]
                     for c in range(group_width):
                         plane = padded[n][first + c]
                         for u in range(kernel_size):
-                            row = plane[i * stride + u * dilation]
+                            row = plane[top + u * dilation]
                             for v in range(kernel_size):
-                                total += row[j * stride + v * dilation] * kernels[o][c][u][v]
+                                total += row[left + v * dilation] * kernels[o][c][u][v]
                     y[n, o, i, j] = total
     return y
 

@@ -27,9 +27,26 @@ def test_convolution_equals_slow_loop(data) -> None:
         feature_maps(arguments["in_channels"], max_side=5, max_batch_size=2, dtypes=[torch.float64])
     )
     unit = ConvNormAct(**arguments).double()
-    geometry = {name: arguments[name] for name in ("stride", "dilation", "groups")}
+    geometry = {name: arguments[name] for name in ("stride", "dilation", "groups", "padding")}
     expected = slow_same_convolution(x, unit.conv.weight, unit.conv.bias, **geometry)
     torch.testing.assert_close(unit(x), expected, **TOLERANCE)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_convolution_with_any_padding_equals_slow_loop(data) -> None:
+    kernel_size, dilation = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 2))
+    reach = dilation * (kernel_size - 1)
+    padding = data.draw(st.tuples(st.integers(0, reach), st.integers(0, reach)))
+    sides = [data.draw(st.integers(max(1, reach + 1 - 2 * each), 8)) for each in padding]
+    stride = data.draw(st.integers(1, 3))
+    geometry = {"stride": stride, "dilation": dilation, "padding": padding}
+    unit = ConvNormAct(2, 3, kernel_size=kernel_size, **geometry).double()
+    x = torch.randn(2, 2, *sides, dtype=torch.float64)
+    expected = slow_same_convolution(x, unit.conv.weight, unit.conv.bias, **geometry)
+    torch.testing.assert_close(unit(x), expected, **TOLERANCE)
+    assert unit.output_sides(*sides) == expected.shape[2:]
+    assert unit.expected_macs(*sides) == expected[0, 0].numel() * unit.conv.weight.numel()
 
 
 @pytest.mark.parametrize("order", ["norm_act", "act_norm"])
@@ -103,10 +120,39 @@ def test_factories_are_called_once_a_layer_with_the_sizes() -> None:
         ({"kernel_size": 0}, ValueError, r"ConvNormAct: `kernel_size` must be >= 1, got 0"),
         ({"kernel_size": (3, 3)}, TypeError, r"`kernel_size` must be an int, got \(3, 3\)"),
         ({"stride": 0}, ValueError, r"ConvNormAct: `stride` must be >= 1, got 0"),
+        (
+            {"stride": 2**31},
+            ValueError,
+            r"ConvNormAct: `stride` must be <= 2147483647, got 2147483648",
+        ),
         ({"stride": True}, TypeError, r"ConvNormAct: `stride` must be an int, got True"),
         ({"dilation": 0}, ValueError, r"ConvNormAct: `dilation` must be >= 1, got 0"),
         ({"groups": 0}, ValueError, r"ConvNormAct: `groups` must be >= 1, got 0"),
-        ({"groups": 2}, ValueError, r"divisible by groups"),
+        (
+            {"groups": 2},
+            ValueError,
+            r"ConvNormAct: `in_channels` must be divisible by groups \(=2\), got 3\.",
+        ),
+        ({"groups": 3}, ValueError, r"`out_channels` must be divisible by groups \(=3\), got 4\."),
+        (
+            {"dilation": 2**31},
+            ValueError,
+            r"`dilation` must keep dilation \* \(kernel_size - 1\) <=",
+        ),
+        ({"padding": -1}, ValueError, r"ConvNormAct: `padding` must be >= 0, got -1\."),
+        ({"padding": (1, -2)}, ValueError, r"ConvNormAct: `padding` must be >= 0, got -2\."),
+        (
+            {"padding": 3},
+            ValueError,
+            r"`padding` must be <= dilation \* \(kernel_size - 1\) \(=2\), got 3\. With more",
+        ),
+        ({"padding": (0, 9)}, ValueError, r"`padding` must be <= dilation .*, got \(0, 9\)\."),
+        ({"padding": (1, 1, 1)}, ValueError, r"`padding` must be an int or a pair of ints, got \("),
+        ({"padding": ()}, ValueError, r"`padding` must hold at least one int, got \(\)"),
+        ({"padding": "same"}, TypeError, r"`padding` must be an int or a pair of ints, got 'same'"),
+        ({"padding": 1.0}, TypeError, r"`padding` must be an int or a pair of ints, got 1\.0"),
+        ({"padding": True}, TypeError, r"`padding` must be an int or a pair of ints, got True"),
+        ({"padding": (1, 0.5)}, TypeError, r"ConvNormAct: `padding` must be an int, got 0\.5"),
         ({"bias": 1}, TypeError, r"ConvNormAct: `bias` must be a bool or None, got 1"),
         ({"conv_layer": None}, TypeError, r"`conv_layer` must be a callable that builds a layer"),
         ({"norm_layer": "batch"}, TypeError, r"`norm_layer` must be a callable .* or None, got"),

@@ -39,6 +39,7 @@ def test_unit_equals_two_slow_loops(data) -> None:
         first.bias,
         stride=arguments["stride"],
         dilation=arguments["dilation"],
+        padding=arguments["padding"],
         groups=arguments["in_channels"],
     )
     expected = slow_same_convolution(between, second.weight, second.bias)

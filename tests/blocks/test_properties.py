@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import gaslayers
 from gaslayers.testing import block_arguments, feature_maps
 from tests.blocks.catalogue import CATALOGUE, TOLERANCE
-from tests.blocks.costs import COSTS, Cost
+from tests.blocks.costs import COSTS, Cost, unit_sides
 from tests.lean.twins import twin_of
 
 CLASSES = [getattr(gaslayers, name) for name in COSTS]
@@ -22,7 +22,10 @@ def expected_shape(arguments: dict, x: torch.Tensor, out_channels: int) -> tuple
     """Stride divides rounding up, a pool of 2 rounding down; the channels come as stated."""
     height, width = x.shape[2:]
     stride = arguments.get("stride", 1)
-    height, width = -(-height // stride), -(-width // stride)
+    if arguments.get("padding") is None:
+        height, width = -(-height // stride), -(-width // stride)
+    else:
+        height, width = unit_sides(arguments, height, width)
     if arguments.get("pool_layer") is not None:
         height, width = height // 2, width // 2
     return (len(x), out_channels, height, width)

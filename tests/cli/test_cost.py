@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 
 import pytest
@@ -56,6 +57,7 @@ def test_cost_of_a_block_with_arguments(invoke):
 
 USERS_MODULE = """
 from torch import nn
+from gaslayers import DownBlock
 
 class Net(nn.Module):
     def __init__(self, width=4):
@@ -63,6 +65,32 @@ class Net(nn.Module):
         self.layer = nn.Linear(3, width)
     def forward(self, x):
         return self.layer(x)
+
+class Conditional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stage = DownBlock(3, 4)
+        self.embedding = nn.Embedding(10, 4)
+    def forward(self, x, y):
+        return (self.stage(x).mean((2, 3)) * self.embedding(y)).sum(1)
+
+class OfOne(Conditional):
+    def forward(self, batch):
+        return super().forward(batch["image"], batch["label"])
+
+class OwnError(Exception):
+    pass
+
+class Failing(Net):
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+        if where == "building":
+            raise OwnError("while it\\nwas built")
+    def forward(self, x):
+        if self.where == "key":
+            return {}["colour"]
+        raise OwnError("half-way")
 
 ready = Net(2)
 number = 3
@@ -74,6 +102,7 @@ def wrong():
 @pytest.fixture
 def users_module(tmp_path, monkeypatch):
     (tmp_path / "users_nets.py").write_text(USERS_MODULE)
+    (tmp_path / "users_broken.py").write_text("nowhere()")
     monkeypatch.syspath_prepend(str(tmp_path))
 
 
@@ -129,6 +158,16 @@ def test_cost_without_a_target_is_of_all_six_cases(invoke):
         (("inception_8", "--input", "0,1"), "must be sizes of at least 1, got '0,1'"),
         (("inception_8", "--budget", "much"), "must be a size in bytes, as 4GiB or 500MB, got"),
         (("inception_8", "--budget", "0"), "must be at least one byte, got '0'"),
+        (("inception_8", "--budget", "1e400"), "must be a size in bytes, as 4GiB or 500MB, got"),
+        (("inception_8", "--input", ""), "--input: must be sizes with commas between"),
+        (("inception_8", "--input", "9" * 30), "--input: must fit into memory, got '999"),
+        (("inception_8", "--input", "2:nope"), "--input: must have a dtype behind the colon, one"),
+        (("inception_8", "--input", "x.=2"), "--input: must have a name before = that is new"),
+        (("inception_8", "--input", "x y=2"), "--input: must have a name before = that is new"),
+        (("inception_8", "--input", "x=2", "--input", "x=2"), "--input: must have a name before"),
+        (("inception_8", "--input", "x=2", "--input", "x.y=2"), "--input: must have a name before"),
+        (("inception_8", "--memory-format", "nhwc"), "--memory-format"),
+        (("--case", "nope"), "--case"),
     ],
 )
 def test_cost_names_what_is_wrong(invoke, users_module, arguments, message):
@@ -137,11 +176,71 @@ def test_cost_names_what_is_wrong(invoke, users_module, arguments, message):
     assert message in " ".join(answer.stderr.replace("│", " ").split())
 
 
-def test_cost_says_in_one_line_that_the_input_does_not_fit(invoke):
-    answer = invoke("cost", "inception_8", "--input", "2,3,28,28")
-    assert answer.exit_code == 1
-    assert answer.stderr.startswith("gaslayers cost: ")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("inception_8", "--input", "2,3,28,28"), "Discriminator: expected input of shape "),
+        (("inception_8", "--input", "y=2,1,28,28"), "forward() got an unexpected keyword"),
+        (("inception_8", "--input", "2,1,28,28:int64"), ""),
+        (("users_nets:Failing('building')", "--input", "1,3"), "OwnError: while it was built"),
+        (("users_nets:Failing('key')", "--input", "1,3"), "KeyError: 'colour'"),
+        (("users_nets:Failing('forward')", "--input", "1,3"), "OwnError: half-way"),
+        (("users_broken:Net", "--input", "1,3"), "NameError: name 'nowhere' is not defined"),
+    ],
+)
+def test_cost_says_in_one_line_what_the_network_raises(invoke, users_module, arguments, message):
+    answer = invoke("cost", *arguments)
+    assert answer.exit_code == 2
+    assert answer.stdout == ""
     assert answer.stderr.count("\n") == 1
+    assert answer.stderr.startswith("gaslayers cost: ")
+    assert message in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        ("5,3,8,8", "5:int64"),
+        ("5,3,8,8", "y=5:long"),
+        ("y=5:int64", "x=5,3,8,8"),
+        ("batch.image=5,3,8,8:float32", "batch.label=5:int64"),
+    ],
+)
+def test_cost_of_a_network_with_several_inputs(invoke, users_module, inputs):
+    target = "users_nets:OfOne" if inputs[0].startswith("batch") else "users_nets:Conditional"
+    options = [word for text in inputs for word in ("--input", text)]
+    (row,) = read_rows(invoke("cost", target, *options, "--budget", "1MiB", "--format", "json"))
+    network = pkgutil.resolve_name("users_nets:Conditional")()
+    x = torch.zeros(5, 3, 8, 8), torch.zeros(5, dtype=torch.int64)
+    words = {"optimizer": torch.optim.RMSprop}
+    assert row["macs"] == count(network, x).macs
+    assert row["saved_bytes"] == saved_bytes(network, x)
+    assert row["peak_bytes"] == peak_memory(network, x, **words).peak
+    assert row["max_batch_size"] == max_batch_size(network, x, budget_bytes=2**20, **words)
+    assert sorted(row["input_shape"]) == [[5], [5, 3, 8, 8]]
+    table = invoke("cost", target, *options).stdout
+    assert "5 x 3 x 8 x 8" in table
+
+
+def test_cost_takes_cases_by_the_same_word_as_fit_and_study(invoke):
+    options = ("--input", "2,1,28,28", "--format", "json")
+    rows = read_rows(invoke("cost", "original", "--case", "inception_8", *options))
+    assert [row["name"] for row in rows] == ["original", "inception_8"]
+    assert rows[1:] == read_rows(invoke("cost", "inception_8", *options))
+    for command in ("cost", "fit", "study"):
+        assert "--case" in invoke(command, "--help").stdout
+
+
+def test_cost_in_channels_last_is_of_weights_and_images_that_lie_so(invoke):
+    target, options = "InceptionBlock(3, 8)", ("--input", "4,3,8,8", "--format", "json")
+    (row,) = read_rows(invoke("cost", target, *options, "--memory-format", "channels_last"))
+    layout = {"memory_format": torch.channels_last}
+    block, x = InceptionBlock(3, 8).to(**layout), torch.zeros(4, 3, 8, 8).to(**layout)
+    assert row["saved_bytes"] == saved_bytes(block, x)
+    peak = peak_memory(block, x, optimizer=torch.optim.RMSprop).peak
+    assert row["peak_bytes"] == peak
+    (contiguous,) = read_rows(invoke("cost", target, *options))
+    assert contiguous["peak_bytes"] != peak
 
 
 def test_fit_prints_the_widest_that_fits(invoke):
@@ -160,5 +259,6 @@ def test_fit_names_what_is_wrong(invoke):
     assert answer.exit_code == 2
     assert "must be one of original" in answer.stderr
     answer = invoke("fit", "--case", "inception", "--budget", "1kB")
-    assert answer.exit_code == 1
-    assert "`budget_bytes` must be at least the" in answer.stderr
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("gaslayers fit: fit_base_filters: `budget_bytes` must be at le")
+    assert answer.stderr.count("\n") == 1

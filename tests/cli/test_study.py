@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from gaslayers.cli import study
 from gaslayers.models import CASES
-from gaslayers.study.checkpoint import CheckpointError
+from gaslayers.study.checkpoint import CheckpointError, Progress
 from gaslayers.study.config import TRAINING
 from gaslayers.study.data import load_digits
 from gaslayers.study.records import RunFolder
 from gaslayers.study.sweep import ForeignRunError
+from tests.study.conftest import read_results
 
 
 @pytest.fixture
@@ -115,8 +117,13 @@ def test_study_names_the_choices_where_there_is_no_such(invoke, swept, option, v
         ("--generator-steps", "0", "greater than or equal to 1, got 0"),
         ("--learning-rate", "0", "greater than 0, got 0.0"),
         ("--learning-rate", "nan", "greater than 0, got nan"),
+        ("--learning-rate", "-1", "greater than 0, got -1.0"),
+        ("--learning-rate", "inf", "finite, from 1e-30 to 1e+30, got inf"),
+        ("--learning-rate", "1e31", "finite, from 1e-30 to 1e+30, got 1e+31"),
+        ("--batch-size", "10001", "at most 10000, the number of digits, got 10001"),
         ("--seed", "-1", "greater than or equal to 0, got -1"),
         ("--threads", "0", "greater than or equal to 1"),
+        ("--threads", str(2**20), "processors of this machine, got 1048576"),
     ],
 )
 def test_study_names_the_option_whose_value_cannot_be(invoke, swept, option, value, fault):
@@ -229,27 +236,50 @@ def test_study_trains_draws_and_is_not_done_twice(invoke, tmp_path):
     assert (tmp_path / "study" / "summary.md").exists()
 
 
+@pytest.fixture
+def stop_study(tmp_path):
+    """Start a study in a process, send it a signal after its first line, and see how it ends."""
+
+    def stop_study(number, *options):
+        # Imported, not by the name of the script, which an environment may not have on its path.
+        # Where tests run in the background, their children would inherit that SIGINT is ignored.
+        code = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from gaslayers.cli.app import app; app()"
+        )
+        command = [sys.executable, "-u", "-c", code, "study", "--threads", "1", *options]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
+            assert process.stdout.readline().startswith("inception_8-as_coded-seed0 1/")
+            os.kill(process.pid, number)
+            output, errors = process.communicate(timeout=120)
+        assert errors == ""
+        assert output.endswith("Stopped. The same command goes on from the last checkpoint.\n")
+        return process.returncode
+
+    return stop_study
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
-def test_study_ends_quietly_at_control_c(tmp_path):
-    # Imported, not by the name of the script, which an environment may not have on its path. Where
-    # the tests run in the background, their children would inherit that this signal is ignored.
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from gaslayers.cli.app import app; app()"
-    )
-    command = [sys.executable, "-u", "-c", code, "study"]
-    options = ["--case", "inception_8", "--iterations", "5000", "--threads", "1", "--out", "study"]
-    with subprocess.Popen(
-        [*command, *options],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline().startswith("inception_8-as_coded-seed0 1/5000")
-        os.kill(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert output.endswith("Stopped. The same command goes on from the last checkpoint.\n")
-    assert errors == ""
+def test_study_ends_quietly_at_control_c(stop_study):
+    options = ("--case", "inception_8", "--iterations", "5000", "--out", "study")
+    assert stop_study(signal.SIGINT, *options) == 130
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
+def test_study_ended_by_sigterm_goes_on_where_it_was(invoke, stop_study, tmp_path):
+    options = ("--case", "inception_8", "--iterations", "40", "--batch-size", "2")
+    assert stop_study(signal.SIGTERM, *options, "--out", "stopped") == 143
+    name = "inception_8-as_coded-seed0"
+    stopped = RunFolder(tmp_path / "stopped" / name)
+    assert stopped.checkpoint_path.exists()
+    assert not stopped.record_path.exists()
+    assert not list(stopped.path.rglob("*.part"))
+    with safe_open(stopped.checkpoint_path, framework="pt") as file:
+        done = Progress.model_validate_json(file.metadata()["progress"]).next_iteration
+    assert 1 <= done < 40
+    for out in ("stopped", "whole"):
+        assert invoke("study", "--threads", "1", *options, "--out", out).exit_code == 0
+    assert read_results(stopped.path) == read_results(tmp_path / "whole" / name)

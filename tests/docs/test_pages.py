@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import gaslayers
+import gaslayers.study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,6 +103,19 @@ def test_every_example_has_a_page_that_ran(site):
         # Drawn by the page itself, or a picture of the study's report, which is inline.
         shows = "sphx-glr-single-img" in text or '<img src="data:image/png' in text
         assert shows, f"{script.name} shows no figure"
+
+
+@pytest.mark.parametrize("name", sorted(set(gaslayers.study.__all__) - {"PRESETS"}))
+def test_every_name_of_the_study_has_a_page(site, name):
+    text = (site / "api" / f"gaslayers.study.{name}.html").read_text(encoding="utf-8")
+    assert f'id="gaslayers.study.{name}"' in text
+
+
+def test_no_list_of_unused_names_is_shown(site):
+    shown = {path.name for path in site.rglob("*.html")}
+    assert "sg_api_usage.html" not in shown
+    texts = [path.read_text(encoding="utf-8") for path in site.rglob("*.html")]
+    assert not [text for text in texts if "Unused API" in text]
 
 
 @pytest.mark.parametrize("name", gaslayers.__all__)

@@ -22,6 +22,7 @@ from gaslayers.testing import feature_maps
 from tests.lean.twins import (
     assert_close_twins,
     assert_equal_but_for_moving_statistics,
+    lean_in,
     module_bytes,
     step,
     twin_of,
@@ -144,6 +145,7 @@ def assert_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(tensor, expected[name], rtol=0.0, atol=tolerance)
 
 
+@lean_in(0.95)
 @settings(max_examples=100)
 @given(
     # Channels of a branch or a layer that fill a vector of the kernels, and that do not.
@@ -182,6 +184,8 @@ def test_block_equals_its_plain_twin(
     frozen = data.draw(st.lists(st.booleans(), min_size=len(parameters), max_size=len(parameters)))
     for parameter, is_frozen in zip(parameters, frozen, strict=True):
         parameter.requires_grad_(not is_frozen)
+    # Where nothing asks for a gradient there is no graph to tell which path ran.
+    input_grad = input_grad or all(frozen)
     assert block.execution.path == LEAN
     if kind == JOINED:
         assert_close_twins(block.double(), x.double(), input_grad=input_grad)

@@ -74,10 +74,7 @@ def test_synchronised_batch_norm_is_called_as_a_module(memory_efficient) -> None
     torch.testing.assert_close(y, expected, rtol=0, atol=0)
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available() or torch.cuda.device_count() < WORLD,
-    reason="SyncBatchNorm trains on several CUDA devices only",
-)
+@pytest.mark.cuda(devices=WORLD)  # SyncBatchNorm trains on several devices only
 def test_synchronised_batch_norm_trains_over_devices(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_compare_synchronised, (tmp_path / "store",), nprocs=WORLD)
     for rank in range(WORLD):

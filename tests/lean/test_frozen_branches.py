@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gaslayers import DepthwiseConvNormAct, DepthwiseInceptionBlock, InceptionBlock
 from gaslayers.testing import feature_maps
-from tests.lean.twins import assert_equal_twins, module_bytes, twin_of
+from tests.lean.twins import assert_equal_twins, lean_in, module_bytes, twin_of
 
 BLOCKS = [InceptionBlock, DepthwiseInceptionBlock]
 
@@ -25,6 +25,7 @@ def runs_as_one(y: Tensor) -> bool:
     return type(y.grad_fn).__name__ == "FrozenBranchesBackward"
 
 
+@lean_in(0.6)
 @given(
     make=st.sampled_from(BLOCKS),
     x=feature_maps(20, max_batch_size=3, min_side=4),
@@ -50,8 +51,7 @@ def test_frozen_branches_equal_their_plain_twin_bit_for_bit(
     )
     block = frozen(block).to(dtype=dtype, memory_format=layout)
     x = x.to(dtype=dtype, memory_format=layout)
-    if runs_as_one(block(x.detach().requires_grad_())):
-        assert_equal_twins(block, x)
+    assert_equal_twins(block, x)
 
 
 @pytest.mark.parametrize("make", BLOCKS)

@@ -15,7 +15,7 @@ from gaslayers.lean.inception import composition as inception_plan
 from gaslayers.lean.inception import kernels as inception
 from gaslayers.lean.inception.cost import BranchShape, Choice, choose, ones_pay
 from gaslayers.testing import feature_maps
-from tests.lean.twins import assert_close_twins, module_bytes, summands_of, twin_of
+from tests.lean.twins import assert_close_twins, lean_in, module_bytes, summands_of, twin_of
 
 MEBIBYTE = 2**20
 
@@ -38,6 +38,7 @@ def forced():
     forced.undo()
 
 
+@lean_in(0.6)
 @settings(max_examples=120)
 @given(
     x=feature_maps(3, min_side=2),

@@ -1,11 +1,19 @@
-"""A lean module and its plain twin: same weights, same input, same everything that comes out."""
+"""A lean module and its plain twin: same weights, same input, same everything that comes out.
+
+A comparison counts where the lean path ran. `Execution` says what would run; here autograd's graph
+bears witness to what did: that of a lean path has other nodes than that of the plain composition.
+"""
 
 from __future__ import annotations
 
 import copy
+import functools
+from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
+from hypothesis import currently_in_test_context, reject
 from torch import Tensor, nn
 
 from gaslayers.lean.native.availability import are_compiled
@@ -48,20 +56,74 @@ def twin_of(module: nn.Module) -> nn.Module:
     return twin
 
 
+class Found(dict[str, Tensor]):
+    """What a step found, by name, and the nodes of the graph that its forward pass made."""
+
+    nodes: Counter[str]
+
+
+def nodes_of(output: Tensor) -> Counter[str]:
+    """How often each kind of node is in the graph behind a tensor."""
+    seen, found = set(), Counter[str]()
+    waiting = [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            found[node.name()] += 1
+            waiting += [following for following, _ in node.next_functions]
+    return found
+
+
+_draws: Counter[str] = Counter()
+
+
+def count_draw(found: Found, expected: Found) -> None:
+    """Leave out a draw of hypothesis whose lean path did not run; elsewhere that is a failure."""
+    is_lean = found.nodes != expected.nodes
+    _draws["lean" if is_lean else "plain"] += 1
+    if is_lean:
+        return
+    if currently_in_test_context():
+        reject()
+    raise AssertionError("the lean path did not run: plain was compared with plain")
+
+
+def lean_in(share: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Fail a property whose draws ran lean less often, however many of them were equal.
+
+    Args:
+        share: Of the draws that `count_draw` saw.
+    """
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def counted(*arguments: Any, **options: Any) -> None:
+            _draws.clear()
+            test(*arguments, **options)
+            lean, total = _draws["lean"], _draws.total()
+            assert lean >= share * total > 0, f"{lean} of {total} draws ran lean"
+
+        return counted
+
+    return decorate
+
+
 def step(
     module: nn.Module,
     x: Tensor,
     *,
     input_grad: bool,
     weigh: Callable[[Tensor], Tensor] = torch.clone,
-) -> dict[str, Tensor]:
+) -> Found:
     """One forward and backward; output, all gradients and all buffers by name.
 
     The gradient of the output is what ``weigh`` makes of normal noise.
     """
     x = x.detach().clone().requires_grad_(input_grad)
     output = module(x)
-    found = {"output": output.detach()}
+    found = Found(output=output.detach())
+    found.nodes = nodes_of(output)
     if output.requires_grad:
         generator = torch.Generator().manual_seed(1)
         weights = torch.randn(output.shape, generator=generator, dtype=output.dtype)
@@ -71,7 +133,7 @@ def step(
             found[f"grad of {name}"] = parameter.grad
     if x.grad is not None:
         found["grad of x"] = x.grad
-    found |= {name: buffer.clone() for name, buffer in module.named_buffers()}
+    found.update((name, buffer.clone()) for name, buffer in module.named_buffers())
     return found
 
 
@@ -85,6 +147,7 @@ def assert_equal_twins(module: nn.Module, x: Tensor, *, input_grad: bool = True)
         for layout in (torch.contiguous_format, torch.channels_last)[: 1 + (tensor.dim() == 4)]:
             is_laid_out = expected[name].is_contiguous(memory_format=layout)
             assert tensor.is_contiguous(memory_format=layout) == is_laid_out, name
+    count_draw(found, expected)
 
 
 def assert_equal_but_for_moving_statistics(
@@ -101,6 +164,7 @@ def assert_equal_but_for_moving_statistics(
         else:
             assert torch.equal(tensor, expected[name]), name
     assert found["output"].stride() == expected["output"].stride()
+    count_draw(found, expected)
 
 
 # Where a lean path sums in another order: of the largest value of the tensor, or of the output's
@@ -143,3 +207,4 @@ def assert_close_twins(
             size = max(1.0, (summands or expected)[name].abs().max().item())
             difference = (tensor - expected[name]).abs().max().item()
             assert difference <= share * size, (name, difference, size)
+    count_draw(found, expected)

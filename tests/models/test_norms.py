@@ -51,6 +51,12 @@ def test_frozen_norms_constants_travel_with_the_state_dict() -> None:
     torch.testing.assert_close(first.weight, second.weight, rtol=0, atol=0)
 
 
+def test_lean_paths_know_both_norms() -> None:
+    for variant in ("as_coded", "as_described"):
+        network = build_discriminator("depthwise_inception_dense", variant=variant)
+        assert all(stage.execution.is_lean for stage in network.stages)
+
+
 @pytest.mark.parametrize(
     ("norm_class", "shape"), [(OffsetBatchNorm1d, (6, 4)), (OffsetBatchNorm2d, (3, 4, 2, 2))]
 )

@@ -83,7 +83,7 @@ def play(digits: Digits, fabric: Fabric) -> Play:
 
 
 # What a clock decides, and so differs from run to run.
-TIMES = {"seconds", "processor_seconds", "iterations_per_second"}
+TIMES = {"seconds", "processor_seconds"}
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -33,6 +33,16 @@ def test_batches_follow_the_file_and_wrap_at_its_end(make_batches):
     assert order == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1], [2, 3, 4, 5], [6, 7, 8, 9]]
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batch_larger_than_the_data_is_refused(make_batches, shuffle):
+    whole = make_batches(batch_size=TOTAL, shuffle=shuffle)
+    for iteration in range(2):
+        assert sorted(which(whole.training(iteration))) == list(range(TOTAL))
+    match = "^RunConfig: `batch_size` must be at most 10, the number of digits, got 11"
+    with pytest.raises(ValueError, match=match):
+        make_batches(batch_size=TOTAL + 1, shuffle=shuffle)
+
+
 def test_shuffled_epoch_is_a_permutation(make_batches):
     batches = make_batches(batch_size=5, shuffle=True)
     epochs = [

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
@@ -94,6 +95,7 @@ def test_loaded_optimiser_state_lies_in_memory_as_its_weights(make_game, path):
 
 def test_progress_survives_with_numbers_that_are_not_finite(make_game, path):
     game = make_game()
+    game.iterate(0)
     point = CurvePoint(
         iteration=1,
         discriminator_loss=math.inf,
@@ -148,6 +150,85 @@ def test_load_checkpoint_refuses_another_configuration(make_game, saved, path):
 def test_load_checkpoint_refuses_another_program(make_game, saved, path):
     match = "was written by a program that computes otherwise"
     refuse(path, make_game(), match, code_hash="d" * 64)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"next_iteration": 7}, "does not fit this run: its iteration must be at most 6, got 7"),
+        ({"next_iteration": -1}, "is not a readable checkpoint: .*next_iteration"),
+        ({"seconds": math.nan}, "is not a readable checkpoint: .*seconds"),
+        ({"processor_seconds": -1.0}, "is not a readable checkpoint: .*processor_seconds"),
+    ],
+    ids=str,
+)
+def test_load_checkpoint_refuses_progress_out_of_range(make_game, saved, path, changes, match):
+    save_checkpoint(path, saved, make_progress(saved).model_copy(update=changes))
+    refuse(path, make_game(), match)
+
+
+@pytest.mark.parametrize("iterations", [[2], [-1], [1, 0], [0, 0]], ids=str)
+def test_load_checkpoint_refuses_curves_that_it_cannot_have_read(
+    make_game, saved, path, iterations
+):
+    numbers = dict.fromkeys(list(CurvePoint.model_fields)[1:], 0.0)
+    curves = [CurvePoint(iteration=iteration, **numbers) for iteration in iterations]
+    save_checkpoint(path, saved, make_progress(saved, curves=curves))
+    refuse(path, make_game(), r"does not fit this run: its curves must hold iterations below 2")
+
+
+def rewrite(path, change):
+    """Write the tensors of a checkpoint again after a change, with what it says of itself."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata=metadata)
+
+
+KINDS = ["generator.", "discriminator.", "generator_optimizer.", "discriminator_optimizer."]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_load_checkpoint_refuses_missing_tensors(make_game, saved, path, kind):
+    name = min(name for name in load_file(path) if name.startswith(kind))
+    rewrite(path, lambda tensors: tensors.pop(name))
+    match = f"does not fit this run: it misses 1 tensors, the first of them '{re.escape(name)}'"
+    refuse(path, make_game(), match)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, ""])
+def test_load_checkpoint_refuses_tensors_besides(make_game, saved, path, kind):
+    name = f"{kind}99.more"
+    rewrite(path, lambda tensors: tensors.update({name: torch.zeros(1)}))
+    match = f"does not fit this run: it has besides 1 tensors, the first of them '{name}'"
+    refuse(path, make_game(), match)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda tensor: torch.cat([tensor, tensor]), r"torch\.float32 of shape \("),
+        (lambda tensor: tensor.double(), r"torch\.float64 of shape \("),
+    ],
+    ids=["shape", "dtype"],
+)
+def test_load_checkpoint_refuses_tensors_of_another_kind(
+    make_game, saved, path, kind, change, found
+):
+    tensors = load_file(path)
+    name = min(n for n in tensors if n.startswith(kind) and tensors[n].dtype == torch.float32)
+    rewrite(path, lambda tensors: tensors.update({name: change(tensors[name])}))
+    refuse(path, make_game(), f"does not fit this run: its '{re.escape(name)}' must be .* {found}")
+
+
+def test_load_checkpoint_refuses_the_state_of_another_optimiser(make_game, path):
+    other = make_game(optimizer="adam")
+    other.iterate(0)
+    game = make_game()
+    save_checkpoint(path, other, make_progress(game))
+    refuse(path, game, r"does not fit this run: it misses \d+ tensors, .*mean_square")
 
 
 @pytest.mark.parametrize("step", ["pathlib.Path.replace", "os.fsync"])

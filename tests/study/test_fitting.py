@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 import torch
 
@@ -50,8 +52,26 @@ def test_budget_of_exactly_the_peak_fits() -> None:
         ({"budget_bytes": 1000}, ValueError, r"`budget_bytes` must be at least the [\d,]+ bytes"),
         ({"budget_bytes": 1e6}, TypeError, r"`budget_bytes` must be an int, got 1000000\.0"),
         ({"batch_size": 0}, ValueError, r"`batch_size` must be >= 1, got 0"),
+        ({"budget_bytes": 2**51}, ValueError, r"`budget_bytes` must be <= 2\^50, got"),
+        ({"batch_size": 2**50}, ValueError, r"`batch_size` must make at most 2\^50 numbers of im"),
+        ({"image_size": 15}, ValueError, r"`image_size` must be >= 16, got 15"),
+        ({"in_channels": "1"}, TypeError, r"`in_channels` must be an int, got '1'"),
+        ({"variant": "old"}, ValueError, r"`variant` must be one of 'as_coded'"),
+        ({"memory_efficient": 1}, TypeError, r"`memory_efficient` must be a bool or \"recompute"),
+        ({"optimizer": "adam"}, TypeError, r"`optimizer` must be a class of optimisers or None"),
     ],
 )
 def test_wrong_argument_is_refused(arguments: dict, error: type, message: str) -> None:
     with pytest.raises(error, match="fit_base_filters: " + message):
         fit_base_filters(**{"case": "inception_8", "budget_bytes": 10**6, **arguments})
+
+
+def test_fit_of_a_large_budget_touches_no_memory_for_weights() -> None:
+    def resident() -> int:
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    before, budget = resident(), 2**30
+    fit = fit_base_filters("inception_8", budget_bytes=budget, batch_size=1)
+    assert fit.peak_bytes <= budget < fit.next_peak_bytes
+    assert 4 * fit.params > 200 * 2**20
+    assert resident() - before < 100 * 2**20

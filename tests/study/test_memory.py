@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 
 from gaslayers import peak_memory, saved_bytes
 from gaslayers.lean.native import availability as native
+from gaslayers.study import memory
 from gaslayers.study.memory import (
     DiscriminatorStep,
     measure_discriminator_step,
@@ -15,6 +16,12 @@ from gaslayers.study.memory import (
 )
 from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.training import Game
+
+
+@pytest.fixture(autouse=True)
+def _no_cache():
+    """What is predicted once serves every seed; each test here is to predict by itself."""
+    memory._predict.cache_clear()
 
 
 def test_measure_reads_nothing_off_a_processor(make_game):
@@ -44,6 +51,13 @@ def test_prediction_is_that_of_the_step_which_runs(make_game, case):
     assert found.tensor_peak >= peak_memory(step, inputs, optimizer=optimizer).peak
 
 
+def test_prediction_serves_all_seeds_and_lengths_and_no_other_choice(make_game):
+    found = predict_discriminator_step(make_game())
+    assert predict_discriminator_step(make_game(seed=3, iterations=9)) is found
+    for choice in ({"batch_size": 5}, {"optimizer": "adam"}):
+        assert predict_discriminator_step(make_game(**choice)) != found
+
+
 def test_prediction_leaves_the_game_alone(make_game):
     game = make_game()
     before = {name: tensor.clone() for name, tensor in game.discriminator.state_dict().items()}
@@ -54,7 +68,7 @@ def test_prediction_leaves_the_game_alone(make_game):
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_measure_reads_three_numbers_off_a_cuda_device(make_config, digits):
     fabric = Fabric(accelerator="cuda", devices=1)
     small, large = (

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from gaslayers.study.optimizers import TensorFlowRMSprop, make_optimizer
+from gaslayers.study.config import SMALLEST_RATE
+from gaslayers.study.optimizers import LARGEST_RATE, TensorFlowRMSprop, make_optimizer
 
 RATE, DECAY, EPS = 0.1, 0.75, 0.5
 
@@ -106,6 +107,52 @@ def test_rmsprop_refuses_a_closure():
     optimizer = TensorFlowRMSprop(make_parameters())
     with pytest.raises(TypeError, match="TensorFlowRMSprop: `closure` must be None, got <function"):
         optimizer.step(lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("rates", "error", "match"),
+    [
+        ({"lr": -1e-3}, ValueError, r"`lr` must be >= 0\.0, got -0\.001"),
+        ({"lr": math.nan}, ValueError, "`lr` must be finite, got nan"),
+        ({"lr": math.inf}, ValueError, "`lr` must be finite, got inf"),
+        ({"lr": 1e31}, ValueError, r"`lr` must be <= 1e\+30, got 1e\+31"),
+        ({"lr": "0.1"}, TypeError, "`lr` must be a number, got '0.1'"),
+        ({"decay": -0.1}, ValueError, r"`decay` must be >= 0\.0, got -0\.1"),
+        ({"decay": 1.0}, ValueError, r"`decay` must be < 1\.0, got 1\.0"),
+        ({"decay": math.nan}, ValueError, "`decay` must be finite, got nan"),
+        ({"decay": True}, TypeError, "`decay` must be a number, got True"),
+        ({"eps": 0.0}, ValueError, r"`eps` must be >= 1\.17.*e-38, got 0\.0"),
+        ({"eps": -1e-10}, ValueError, r"`eps` must be >= 1\.17.*e-38, got -1e-10"),
+        ({"eps": math.inf}, ValueError, "`eps` must be finite, got inf"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("in_group", [False, True])
+def test_rmsprop_refuses_rates_that_cannot_be(rates, error, match, in_group):
+    weights = make_parameters()
+    groups, settings = ([{"params": weights, **rates}], {}) if in_group else (weights, rates)
+    with pytest.raises(error, match=f"^TensorFlowRMSprop: {match}"):
+        TensorFlowRMSprop(groups, **settings)
+
+
+def test_rmsprop_keeps_weights_finite_whose_gradient_stays_zero():
+    # The mean square decays to 0 in float32; what is under the root must not.
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = TensorFlowRMSprop([weight], decay=0.01, eps=torch.finfo(torch.float32).tiny)
+    weight.grad = torch.zeros(1)
+    for _ in range(30):
+        optimizer.step()
+    assert optimizer.state[weight]["mean_square"].item() == 0.0
+    assert weight.item() == 1.0
+
+
+@pytest.mark.parametrize("name", ["rmsprop_tf", "rmsprop", "adam"])
+@pytest.mark.parametrize("rate", [SMALLEST_RATE, LARGEST_RATE])
+def test_optimisers_take_steps_at_the_bounds_of_the_rate(make_config, name, rate):
+    weight = nn.Parameter(torch.zeros(1))
+    weight.grad = torch.ones(1)
+    make_optimizer([weight], make_config(optimizer=name, learning_rate=rate)).step()
+    assert -1e31 < weight.item() < 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -39,7 +40,6 @@ def record(make_config):
         iterations_done=6,
         seconds=1 / 3,
         processor_seconds=0.25,
-        iterations_per_second=18.0,
         discriminator_parameters=13_857,
         generator_parameters=1000,
         discriminator_forward_flops=1_000_000,
@@ -54,6 +54,20 @@ def folder(tmp_path):
 
 def test_record_reads_back_equal(folder, record):
     folder.write_record(record)
+    assert folder.read_record() == record
+
+
+def test_rate_is_of_processor_seconds_which_load_leaves_alone(record):
+    assert record.iterations_per_processor_second == 24.0
+    slowed = record.model_copy(update={"seconds": 100.0})
+    assert slowed.iterations_per_processor_second == 24.0
+    assert record.model_copy(update={"processor_seconds": 0.0}).iterations_per_processor_second == 0
+
+
+def test_older_record_loses_its_rate_over_the_clock(folder, record):
+    older = record.model_dump() | {"iterations_per_second": 18.0}
+    folder.path.mkdir()
+    folder.record_path.write_text(json.dumps(older), encoding="utf-8")
     assert folder.read_record() == record
 
 
@@ -137,6 +151,30 @@ def test_sample_paths_are_by_iteration_in_order(folder):
     assert folder.sample_paths()[200] == folder.samples_path / "000200.png"
 
 
+def test_leftovers_of_killed_writers_are_removed_and_nothing_else(folder):
+    folder.write_curves([])
+    folder.write_samples(200, torch.zeros(32, 1, 28, 28))
+    folder.lock_path.touch()
+    (folder.path / "notes.txt").touch()
+    (folder.path / "kept.part").mkdir()
+    kept = set(folder.path.rglob("*"))
+    leftovers = [
+        folder.path / ".checkpoint.safetensors.x1y2.part",
+        folder.path / ".record.json.x1y2",  # as before files in work ended in .part
+        folder.path / "curves.csv.tmp",
+        folder.samples_path / ".000400.png.x1y2.part",
+    ]
+    for path in leftovers:
+        path.write_bytes(b"half")
+    folder.remove_leftovers()
+    assert set(folder.path.rglob("*")) == kept
+
+
+def test_folder_that_is_not_there_yet_has_no_leftovers(folder):
+    folder.remove_leftovers()
+    assert not folder.path.exists()
+
+
 def fail(*_):
     raise OSError("no space left")
 
@@ -158,6 +196,7 @@ def test_write_atomically_never_shows_half_a_file(tmp_path, monkeypatch):
     replace = Path.replace
 
     def look(source, target):
+        assert source.suffix == ".part"  # the name that leftovers are told by
         seen.append((path.exists(), source.read_bytes()))
         return replace(source, target)
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from gaslayers.study import run as module
 from gaslayers.study.checkpoint import CheckpointError
 from gaslayers.study.program import code_hash
 from gaslayers.study.records import Record, RunFolder
+from gaslayers.study.stopping import Terminated, ending_at_sigterm
 
 
 class StopError(Exception):
@@ -101,7 +101,8 @@ def test_record_counts_networks_and_time(finished, config):
     assert record.discriminator_forward_flops == config.batch_size * flops > 0
     assert record.seconds > 0
     assert record.processor_seconds > 0
-    assert record.iterations_per_second == pytest.approx(6 / record.seconds)
+    rate = record.iterations_per_processor_second
+    assert rate == pytest.approx(6 / record.processor_seconds)
 
 
 def test_curves_hold_the_points_that_were_reported(config, play, tmp_path):
@@ -209,6 +210,25 @@ def test_interrupted_run_adds_up_its_time(always_saving, config, play, monkeypat
     assert 0 < after.processor_seconds - before.processor_seconds < before.processor_seconds
 
 
+def test_run_saves_what_it_has_done_when_sigterm_comes(
+    finished, config, play, results, monkeypatch, tmp_path
+):
+    # Never saved but for the signal, and at the end.
+    monkeypatch.setattr(module, "CHECKPOINT_SECONDS", 1e9)
+
+    def on_iteration(done, _):
+        if done == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated), ending_at_sigterm():
+        play(config, tmp_path, on_iteration)
+    assert not RunFolder(tmp_path).record_path.exists()
+    started = []
+    play(config, tmp_path, lambda done, _: started.append(done))
+    assert started[0] == 4  # the iteration in which it came was brought to its end
+    assert results(tmp_path) == results(finished)
+
+
 def test_run_saves_no_more_often_than_asked(config, play, monkeypatch, tmp_path):
     saves = []
     save = module.save_checkpoint
@@ -291,7 +311,7 @@ def test_run_that_diverges_leaves_a_record_that_says_so(make_config, play, tmp_p
 
 
 KILLED_RUN = """
-import sys
+import os, signal, sys
 from pathlib import Path
 import torch
 from lightning_fabric import Fabric
@@ -299,6 +319,17 @@ from gaslayers.study import run as module
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import load_digits
 from gaslayers.study.records import RunFolder
+
+last, while_writing = int(sys.argv[3]), sys.argv[4] == "writing"
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def on_iteration(done, _):
+    if done >= last and while_writing:
+        os.fsync = die  # the next write is half done when it comes here
+    elif done >= last:
+        die()
 
 module.CHECKPOINT_SECONDS = 0.0
 torch.set_num_threads(1)
@@ -308,31 +339,30 @@ module.run(
     load_digits(),
     Fabric(accelerator="cpu", devices=1),
     preset="tiny",
-    on_iteration=lambda done, _: print(done, flush=True),
+    on_iteration=on_iteration,
 )
 """
 
 
-def kill_after(config, path, number):
-    command = [sys.executable, "-c", KILLED_RUN, config.model_dump_json(), str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if int(line) >= number:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-    assert process.returncode == -signal.SIGKILL
+def run_until_killed(config, path, number, moment):
+    arguments = [config.model_dump_json(), str(path), str(number), moment]
+    ended = subprocess.run([sys.executable, "-c", KILLED_RUN, *arguments], check=False)
+    assert ended.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_run_ends_like_an_uninterrupted_one(make_config, play, results, tmp_path):
-    config = make_config(case="depthwise_inception_dense", iterations=30, sample_every=7)
+    config = make_config(case="depthwise_inception_dense", iterations=16, sample_every=7)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    for number in (3, 12):
-        kill_after(config, killed, number)
+    for number, moment in ((3, "training"), (9, "writing")):
+        run_until_killed(config, killed, number, moment)
         assert not RunFolder(killed).record_path.exists()
+    (half,) = killed.rglob(".*.part")
+    assert half.name.startswith(".checkpoint.safetensors.")
     started = []
     play(config, killed, lambda done, _: started.append(done))
-    assert 12 <= started[0] < 30
+    assert started[0] == 9
+    assert not half.exists()
     play(config, whole)
     assert results(killed) == results(whole)

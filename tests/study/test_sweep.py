@@ -94,15 +94,126 @@ def test_sweep_goes_on_after_a_run_that_diverges(make_config, play_all, tmp_path
     assert started == []
 
 
-def test_sweep_refuses_finished_run_of_another_configuration(make_config, play_all, tmp_path):
+@pytest.mark.parametrize(
+    "other", [{"iterations": 2}, {"learning_rate": 2e-3}, {"iterations": 9, "learning_rate": 2e-3}]
+)
+def test_sweep_refuses_finished_run_of_another_configuration(
+    make_config, play_all, tmp_path, other
+):
     config = make_config(iterations=3)
     play_all([config], tmp_path)
     before = look(tmp_path)
     record = re.escape(str(RunFolder(tmp_path / config.name).record_path))
     match = f"^{record} is the record of another configuration. Choose another folder, or delete"
     with pytest.raises(ForeignRunError, match=match):
+        play_all([make_config(**{"iterations": 3, **other})], tmp_path)
+    assert look(tmp_path) == before
+
+
+LONGER = {"case": "depthwise_inception", "optimizer": "adam", "shuffle": True}
+
+
+def test_sweep_goes_on_from_a_finished_run_to_more_iterations(
+    make_config, play_all, results, tmp_path
+):
+    # 5 and 8 are read as the last iterations of a run that ends there, and not in a longer one.
+    for iterations in (6, 9, 11):
+        config = make_config(iterations=iterations, log_every=4, sample_every=4, **LONGER)
+        _, started = play_all([config], tmp_path / "grown")
+        assert started == [config.name]
+    play_all([config], tmp_path / "whole")
+    grown, whole = (results(tmp_path / path / config.name) for path in ("grown", "whole"))
+    assert grown == whole
+    assert list(grown["samples"]) == [0, 4, 8, 10]
+
+
+@pytest.mark.parametrize("step", ["save_checkpoint", "_train"])
+def test_sweep_makes_a_run_longer_that_was_killed_while_it_began(
+    make_config, play_all, results, monkeypatch, tmp_path, step
+):
+    class KilledError(Exception):
+        pass
+
+    def kill_after(*args):
+        real(*args)
+        raise KilledError
+
+    play_all([make_config(iterations=3)], tmp_path / "grown")
+    longer = make_config(iterations=6)
+    real = getattr(run_module, step)
+    with monkeypatch.context() as patch:
+        # Once the checkpoint is of the longer run: before the record is gone, and after training.
+        patch.setattr(run_module, step, kill_after)
+        with pytest.raises(KilledError):
+            play_all([longer], tmp_path / "grown")
+    play_all([longer], tmp_path / "grown")
+    play_all([longer], tmp_path / "whole")
+    grown, whole = (results(tmp_path / path / longer.name) for path in ("grown", "whole"))
+    assert grown == whole
+
+
+def test_sweep_needs_the_checkpoint_to_go_on_from_a_finished_run(make_config, play_all, tmp_path):
+    config = make_config(iterations=3)
+    play_all([config], tmp_path)
+    RunFolder(tmp_path / config.name).checkpoint_path.unlink()
+    before = look(tmp_path)
+    match = r"checkpoint\.safetensors is missing, from which the 3 iterations of this run would go"
+    with pytest.raises(ForeignRunError, match=match):
         play_all([make_config(iterations=4)], tmp_path)
     assert look(tmp_path) == before
+
+
+def test_sweep_keeps_a_finished_run_whose_checkpoint_is_of_no_use(make_config, play_all, tmp_path):
+    config = make_config(iterations=3)
+    play_all([config], tmp_path)
+    checkpoint = RunFolder(tmp_path / config.name).checkpoint_path
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    before = look(tmp_path)
+    with pytest.raises(CheckpointError, match="is not a readable checkpoint"):
+        play_all([make_config(iterations=4)], tmp_path)
+    assert look(tmp_path) == before
+
+
+def test_sweep_refuses_a_batch_larger_than_the_data_before_it_begins(
+    make_config, digits, play_all, tmp_path
+):
+    configs = [make_config(iterations=1), make_config(iterations=1, batch_size=len(digits) + 1)]
+    with pytest.raises(ValueError, match=r"`batch_size` must be at most 10000, .* got 10001"):
+        play_all(configs, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweep_removes_what_killed_writers_left(make_config, play_all, tmp_path):
+    config = make_config(iterations=3)
+    folder = RunFolder(tmp_path / config.name)
+    for _ in ("unfinished", "finished"):
+        folder.samples_path.mkdir(parents=True, exist_ok=True)
+        leftovers = [
+            folder.path / ".checkpoint.safetensors.x1y2.part",
+            folder.samples_path / ".000002.png.x1y2.part",
+        ]
+        for path in leftovers:
+            path.write_bytes(b"half")
+        play_all([config], tmp_path)
+        assert not any(path.exists() for path in leftovers)
+
+
+def test_sweep_leaves_what_another_process_is_writing(configs, play_all, play, tmp_path):
+    held = RunFolder(tmp_path / configs[0].name)
+    held.path.mkdir()
+    written = held.path / ".curves.csv.x1y2.part"
+    written.write_bytes(b"half")
+    lock = FileLock(held.lock_path)
+    lock.acquire()
+    seen = []
+
+    def look_and_release(config):
+        seen.append((config.name, written.exists()))
+        lock.release()
+
+    play_all(configs[:2], tmp_path, look_and_release)
+    assert seen == [(configs[1].name, True), (configs[0].name, True)]
+    assert not written.exists()
 
 
 def test_sweep_refuses_damaged_record(make_config, play_all, tmp_path):
@@ -181,7 +292,7 @@ sweep(configs, Path(out), digits, fabric, preset="tiny", on_run=on_run)
 
 @pytest.mark.slow
 def test_two_processes_share_the_runs_of_one_folder(make_config, play_all, results, tmp_path):
-    configs = [make_config(seed=seed, iterations=20) for seed in range(4)]
+    configs = [make_config(seed=seed, iterations=10) for seed in range(3)]
     shared, alone = tmp_path / "shared", tmp_path / "alone"
     arguments = [str(shared), *(config.model_dump_json() for config in configs)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

@@ -12,6 +12,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
+from gaslayers._watching import watches_only
 from gaslayers.accounting._sandbox import tensors_of
 
 _MARK = "gaslayers.accounting"
@@ -48,11 +49,13 @@ class Whereabouts:
         """Be outside of all parts, as after a forward or a backward pass."""
         self._stack = [""]
 
+    @watches_only
     def _enter(self, part: nn.Module, args: Any) -> None:
         if part in self._names:
             self._own(tensors_of(args))
             self._stack.append(self._names[part])
 
+    @watches_only
     def _leave(self, part: nn.Module, _args: Any, output: Any) -> None:
         if part in self._names:
             self._own(tensors_of(output))

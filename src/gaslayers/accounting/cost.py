@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from gaslayers._checks import bad_type, check_int
 from gaslayers.accounting import _tables
 from gaslayers.accounting._rehearsal import OptimizerFactory
 from gaslayers.accounting._sandbox import make_call, plain_twin
 from gaslayers.accounting.batch_size import max_batch_size
 from gaslayers.accounting.counting import count
-from gaslayers.accounting.peak import peak_memory
+from gaslayers.accounting.peak import check_callable, peak_memory
 from gaslayers.accounting.saving import saved_bytes
 
 _OWNER = "cost_of"
@@ -29,7 +30,7 @@ class Cost:
 
     Args:
         name: What the network is called.
-        input_shape: Shape of the input, batch first.
+        input_shape: Shape of the input, batch first; of several inputs, a tuple of their shapes.
         params: Parameters, trainable or not.
         macs: Multiply-adds of a forward pass of the whole batch.
         flops: Floating-point operations of it, by the convention of `count`.
@@ -40,7 +41,7 @@ class Cost:
     """
 
     name: str
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] | tuple[tuple[int, ...], ...]
     params: int
     macs: int
     flops: int
@@ -56,8 +57,9 @@ class Cost:
 def cost_of(
     name: str,
     module: nn.Module,
-    x: Tensor,
+    inputs: Any,
     *,
+    kwargs: Mapping[str, Any] | None = None,
     loss: Callable[[Any], Tensor] | None = None,
     optimizer: OptimizerFactory | None = None,
     budget_bytes: int | None = None,
@@ -67,7 +69,8 @@ def cost_of(
     Args:
         name: What to call it.
         module: The network.
-        x: Its input, batch first.
+        inputs: As for `gaslayers.count`, batch first.
+        kwargs: Keyword arguments of the forward pass.
         loss: As for `gaslayers.peak_memory`.
         optimizer: As for `gaslayers.peak_memory`.
         budget_bytes: Find the largest batch whose step fits these bytes, too.
@@ -83,34 +86,44 @@ def cost_of(
         >>> cost.saved_bytes < cost.saved_bytes_plain
         True
     """
+    check_callable(_OWNER, "loss", loss)
+    check_callable(_OWNER, "optimizer", optimizer)
+    if budget_bytes is not None:
+        check_int(_OWNER, "budget_bytes", budget_bytes)
+    call = make_call(_OWNER, module, inputs, kwargs)
+    if not call.inputs():
+        raise bad_type(_OWNER, "inputs", "hold a tensor", inputs)
     is_lean = any(getattr(part, "memory_efficient", False) for part in module.modules())
-    twin = plain_twin(_OWNER, make_call(_OWNER, module, x, None)).module if is_lean else None
+    twin = plain_twin(_OWNER, call).module if is_lean else None
+
+    def kept(network: nn.Module) -> int:
+        return saved_bytes(network, inputs, kwargs=kwargs)
 
     def step_peak(network: nn.Module) -> int:
-        return peak_memory(network, x, loss=loss, optimizer=optimizer).peak
+        return peak_memory(network, inputs, kwargs=kwargs, loss=loss, optimizer=optimizer).peak
 
     def largest(network: nn.Module) -> int | None:
         if budget_bytes is None:
             return None
         return max_batch_size(
             network,
-            tuple(x.shape[1:]),
+            inputs,
+            kwargs=kwargs,
             budget_bytes=budget_bytes,
             loss=loss,
             optimizer=optimizer,
-            dtype=x.dtype,
-            device=x.device,
         )
 
-    counted = count(module, x)
+    shapes = tuple(tuple(tensor.shape) for tensor in call.inputs())
+    counted = count(module, inputs, kwargs=kwargs)
     return Cost(
         name=name,
-        input_shape=tuple(x.shape),
+        input_shape=shapes[0] if len(shapes) == 1 else shapes,
         params=counted.params,
         macs=counted.macs,
         flops=counted.flops,
-        saved_bytes=saved_bytes(module, x),
-        saved_bytes_plain=None if twin is None else saved_bytes(twin, x),
+        saved_bytes=kept(module),
+        saved_bytes_plain=None if twin is None else kept(twin),
         peak_bytes=step_peak(module),
         peak_bytes_plain=None if twin is None else step_peak(twin),
         budget_bytes=budget_bytes,
@@ -151,6 +164,13 @@ class CostTable:
         return list(columns), rows
 
 
+def _show_shape(sizes: tuple[int | tuple[int, ...], ...]) -> str:
+    """``2 x 3`` of one shape, ``2 x 3, 2`` of several."""
+    if any(isinstance(size, tuple) for size in sizes):
+        return ", ".join(_show_shape(size) for size in sizes if isinstance(size, tuple))
+    return " x ".join(map(str, sizes))
+
+
 def _number(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
 
@@ -161,7 +181,7 @@ _SUMMARY = [
 ]
 _COLUMNS: dict[str, Callable[[Cost], str]] = {
     "network": lambda cost: cost.name,
-    "input": lambda cost: " x ".join(map(str, cost.input_shape)),
+    "input": lambda cost: _show_shape(cost.input_shape),
     "parameters": lambda cost: _number(cost.params),
     "MACs": lambda cost: _number(cost.macs),
     "kept": lambda cost: _number(cost.saved_bytes),

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from gaslayers._checks import bad_type, bad_value
+from gaslayers._checks import bad_type, bad_value, check_bool
+from gaslayers.accounting._examples import check_device
 from gaslayers.accounting._process import process_rise
 from gaslayers.accounting.peak_report import PeakReport, StepPeak
 
@@ -98,8 +99,9 @@ def measure_peak(
             twice, and the second run pays for what a process does once.
 
     Raises:
-        TypeError: ``step`` is no callable.
-        ValueError: A device that keeps no book. An error of the step's own comes as it is.
+        TypeError: ``step`` is no callable, ``process`` no bool, ``device`` no device.
+        ValueError: No device of this name, or one that keeps no book. An error of the step's own
+            comes as it is.
 
     Note:
         On a CPU, memory from before the step that is freed within it is unknown to the book:
@@ -115,12 +117,13 @@ def measure_peak(
     owner = "measure_peak"
     if not callable(step):
         raise bad_type(owner, "step", "be a callable", step)
+    check_bool(owner, "process", process)
     if device is None:
         current = (
             torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         )
         device = current or "cpu"
-    device = torch.device(device)
+    device = check_device(owner, "device", device)
     if device.type == "cpu":
         allocated = _allocated_on_cpu(step)
         rise, reason = process_rise(step) if process else (None, "not asked for")

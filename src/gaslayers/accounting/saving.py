@@ -17,6 +17,7 @@ from torch.nn.modules.module import (
 )
 
 from gaslayers._checks import bad_value
+from gaslayers._watching import watches_only
 from gaslayers.accounting._sandbox import Call, copied, isolated, make_call
 
 
@@ -46,10 +47,12 @@ class _Keeper:
             stack.callback(register_module_forward_hook(self._leave, always_call=True).remove)
             yield
 
+    @watches_only
     def _enter(self, part: nn.Module, _args: Any) -> None:
         if part in self._names:
             self._stack.append(self._names[part])
 
+    @watches_only
     def _leave(self, part: nn.Module, _args: Any, _output: Any) -> None:
         if part in self._names:
             self._stack.pop()

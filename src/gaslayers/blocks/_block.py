@@ -26,15 +26,43 @@ def _format(value: Any) -> str:
     return repr(value)
 
 
+def least_sides_before(body: nn.Module, pool: nn.Module, count: int = 1) -> tuple[int, int]:
+    """The smallest input of a body and a pooling behind it; of one row and column if not known.
+
+    Args:
+        body: What comes before the pooling.
+        pool: The pooling.
+        count: How many rows and columns come out.
+    """
+    if isinstance(pool, nn.MaxPool2d | nn.AvgPool2d) and isinstance(pool.kernel_size, int):
+        plain = (pool.stride, pool.padding, pool.ceil_mode) == (pool.kernel_size, 0, False)
+        count *= pool.kernel_size if plain else 1
+    if isinstance(body, Block):
+        return body.least_sides(count)
+    keeps_size = isinstance(body, nn.Conv2d) and body.kernel_size == body.stride == (1, 1)
+    return (count, count) if keeps_size else (1, 1)
+
+
 class Block(nn.Module):
     """Base of the blocks and units.
 
-    A subclass stores each argument of its constructor under the argument's own name; that alone
-    makes `extra_repr` the call that rebuilds it, options at their defaults left out.
+    A subclass stores each argument of its constructor under the argument's own name, or with an
+    underscore in front of it where a layer's tensor bears the name; that alone makes `extra_repr`
+    the call that rebuilds it, options at their defaults left out. Device and dtype are no part of
+    it, as in PyTorch's layers.
     """
 
     in_channels: int
     out_channels: int
+
+    def least_sides(self, count: int = 1) -> tuple[int, int]:
+        """The smallest height and width of an input that gives so many rows and columns.
+
+        Args:
+            count: How many of both.
+        """
+        least = (count - 1) * getattr(self, "stride", 1) + 1
+        return least, least
 
     def reset_parameters(self) -> None:
         """Draw every parameter anew, each layer by its own rule, as at construction."""
@@ -51,11 +79,20 @@ class Block(nn.Module):
                     for name in module.parametrizations:  # type: ignore[union-attr]
                         setattr(module, name, getattr(module, name).clone())
 
+    def _make_inside_plain(self) -> None:
+        """Let every block inside run its plain composition, too."""
+        for module in self.modules():
+            if isinstance(module, Block) and hasattr(module, "memory_efficient"):
+                module.memory_efficient = False  # type: ignore[assignment]  # a block has it
+
     def extra_repr(self) -> str:
         """The arguments of the constructor call."""
         written = []
         for parameter in inspect.signature(type(self)).parameters.values():
-            value = getattr(self, parameter.name)
+            if parameter.name in ("device", "dtype"):
+                continue
+            hidden = f"_{parameter.name}"
+            value = getattr(self, hidden if hidden in vars(self) else parameter.name)
             if parameter.default is inspect.Parameter.empty:
                 written.append(_format(value))
             elif value is not parameter.default and value != parameter.default:

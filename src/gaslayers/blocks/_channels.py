@@ -30,11 +30,11 @@ def resolve_branch_channels(
             rule = f"give each of the {len(weights)} branches at least one channel"
             raise bad_value(owner, "out_channels", rule, out_channels)
         return widths
-    check_int_sequence(owner, "branch_channels", branch_channels)
-    if len(branch_channels) != len(weights):
+    given = check_int_sequence(owner, "branch_channels", branch_channels)
+    if len(given) != len(weights):
         rule = f"have one entry for each of the {len(weights)} kernel sizes"
-        raise bad_value(owner, "branch_channels", rule, tuple(branch_channels))
-    if sum(branch_channels) != out_channels:
+        raise bad_value(owner, "branch_channels", rule, given)
+    if sum(given) != out_channels:
         rule = f"sum to out_channels (={out_channels})"
-        raise bad_value(owner, "branch_channels", rule, tuple(branch_channels))
-    return tuple(branch_channels)
+        raise bad_value(owner, "branch_channels", rule, given)
+    return given

@@ -31,13 +31,13 @@ def is_plain(conv: Any) -> bool:
     )
 
 
-def check_convolution(owner: str, conv: nn.Module, **asked: int) -> None:
+def check_convolution(owner: str, conv: nn.Module, **asked: int | tuple[int, int]) -> None:
     """Raise unless the factory built the plain convolution that it was asked for.
 
     Args:
         owner: The block's class.
         conv: What the factory built.
-        asked: The convolution's own arguments, one number for both sides.
+        asked: The convolution's own arguments, one number for both sides or a pair.
     """
     built = is_plain(conv) and all(
         getattr(conv, name) in (value, (value, value)) for name, value in asked.items()

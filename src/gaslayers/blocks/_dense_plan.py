@@ -106,9 +106,6 @@ def read_or_reason(
     if reason is not None:
         return reason
     try:
-        for module in replaced:
-            if "forward" in module.__dict__:
-                raise NotLeanError(f"{type(module).__name__} has been given another forward")
         return read(*arguments, recompute=memory_efficient == "recompute")
     except NotLeanError as error:
         return str(error)
@@ -260,12 +257,8 @@ class _Reader:
         if call.training:
             self.calls.append(call)
         else:
-            # Later batches may move the running statistics before this one's backward pass.
-            mean, variance = self._copy_of(call.running_mean), self._copy_of(call.running_var)
+            mean, variance = self._slot(call.running_mean), self._slot(call.running_var)
         return BatchNorm(call, self._slot(call.weight), self._slot(call.bias), mean, variance)
-
-    def _copy_of(self, statistics: Tensor | None) -> Slot:
-        return None if statistics is None else self._add(statistics.clone())
 
     def _scaling(self, norm: Any, channels: int) -> Scaling:
         # A norm that only multiplies each channel by a constant tells which: a tensor (C,).

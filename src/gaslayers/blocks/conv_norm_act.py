@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gaslayers._checks import check_bool, check_choice, check_factory, check_feature_map, check_int
-from gaslayers._typing import ActivationLayer, ConvLayer, NormLayer
+from gaslayers._checks import (
+    check_bool,
+    check_choice,
+    check_factory,
+    check_feature_map,
+    check_int,
+    check_memory_efficient,
+    is_traced,
+)
+from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
-from gaslayers.blocks._closed_forms import check_convolution, layer_params, output_size
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.blocks._closed_forms import check_convolution, layer_params
+from gaslayers.blocks._construction import (
+    Device,
+    build_layer,
+    make_activation,
+    make_norm,
+    placed,
+)
+from gaslayers.blocks._geometry import check_geometry, check_groups
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
 from gaslayers.lean.frozen.convolution import convolve_frozen, reason_to_keep_input
+from gaslayers.lean.modules import register_known
+from gaslayers.lean.padding import pad_what_is_read
 
 ORDERS = ("norm_act", "act_norm")
 
 
-def make_norm(norm_layer: NormLayer | None, num_features: int) -> nn.Module:
-    """Build the norm, or nothing where there is no factory."""
-    return nn.Identity() if norm_layer is None else norm_layer(num_features)
-
-
-def make_activation(activation_layer: ActivationLayer | None) -> nn.Module:
-    """Build the activation, or nothing where there is no factory."""
-    return nn.Identity() if activation_layer is None else activation_layer()
-
-
+@register_known
 class ConvNormAct(Block):
     """Convolve, normalise, activate; at stride 1 the output has the input's height and width.
 
     The input is padded with ``dilation * (kernel_size - 1)`` zeros a side pair, the odd one at
-    the bottom and right, so that even kernels keep the size too.
+    the bottom and right, so that even kernels keep the size too. An odd row or column that the
+    stride leaves unread is not put there.
+
+    ``weight`` and ``bias`` are those of the convolution, for code that asks for them by the name
+    of the class, as DCGAN's ``weights_init`` does.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Side of the square kernel, even or odd.
+        padding: Zeros at each end in place of those above, as in `torch.nn.Conv2d`: for height
+            and width, or a pair of them. PatchGAN's last convolutions are
+            ``kernel_size=4, padding=1``. None: what keeps the size.
         stride: Step of the convolution.
         dilation: Spacing of the kernel's cells.
         groups: Groups of the convolution.
@@ -45,15 +64,20 @@ class ConvNormAct(Block):
         activation_layer: Factory of the activation, or None.
         order: ``"norm_act"`` or ``"act_norm"``, what comes first after the convolution.
         memory_efficient: Do not keep the input while the convolution is frozen; same outputs and
-            gradients.
+            gradients. ``"recompute"``: the same as True, for there is nothing to compute again.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Shape:
-        - Input: (N, in_channels, H, W) with H, W >= 1.
-        - Output: (N, out_channels, ceil(H / stride), ceil(W / stride)).
+        - Input: (N, in_channels, H, W) with H, W >= 1; with ``padding`` the padded input is at
+          least as large as the dilated kernel.
+        - Output: (N, out_channels, ceil(H / stride), ceil(W / stride)); with ``padding`` p
+          ``floor((H + 2 p - dilation * (kernel_size - 1) - 1) / stride) + 1`` and likewise for W.
 
     Raises:
         TypeError: An argument of the wrong kind.
-        ValueError: A size below 1, an unknown order, an input of another rank or channel count.
+        ValueError: A size below 1, groups that do not divide the channels, a padding so large that
+            outputs read zeros alone, an unknown order, an input of another rank or channel count.
 
     Note:
         Differs from the paper: no paper; TensorFlow's SAME padding at stride 1. At larger strides
@@ -72,6 +96,7 @@ class ConvNormAct(Block):
         out_channels: int,
         *,
         kernel_size: int = 3,
+        padding: int | Sequence[int] | None = None,
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
@@ -80,30 +105,37 @@ class ConvNormAct(Block):
         norm_layer: NormLayer | None = None,
         activation_layer: ActivationLayer | None = None,
         order: str = "norm_act",
-        memory_efficient: bool = True,
+        memory_efficient: MemoryEfficient = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_int(owner, "in_channels", in_channels)
-        check_int(owner, "out_channels", out_channels)
-        check_int(owner, "kernel_size", kernel_size)
-        check_int(owner, "stride", stride)
-        check_int(owner, "dilation", dilation)
-        check_int(owner, "groups", groups)
+        in_channels = check_int(owner, "in_channels", in_channels)
+        out_channels = check_int(owner, "out_channels", out_channels)
+        kernel_size = check_int(owner, "kernel_size", kernel_size)
+        stride = check_int(owner, "stride", stride)
+        dilation = check_int(owner, "dilation", dilation)
+        groups = check_int(owner, "groups", groups)
+        check_groups(owner, groups, in_channels=in_channels, out_channels=out_channels)
+        geometry = check_geometry(
+            owner, kernel_size=kernel_size, dilation=dilation, stride=stride, padding=padding
+        )
         check_bool(owner, "bias", bias, optional=True)
         check_factory(owner, "conv_layer", conv_layer, optional=False)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
         check_choice(owner, "order", order, ORDERS)
-        check_bool(owner, "memory_efficient", memory_efficient)
+        check_memory_efficient(owner, memory_efficient)
 
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size
+        self.padding = None if padding is None else geometry.padding
         self.stride = stride
         self.dilation = dilation
         self.groups = groups
-        self.bias = bias
+        self._bias = bias
         self.conv_layer = conv_layer
         self.norm_layer = norm_layer
         self.activation_layer = activation_layer
@@ -111,20 +143,35 @@ class ConvNormAct(Block):
         self.memory_efficient = memory_efficient
 
         norm_follows = norm_layer is not None and (order == "norm_act" or activation_layer is None)
-        padding = dilation * (kernel_size - 1)
-        self.extra_padding = padding % 2
-        self.conv = conv_layer(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding // 2,
-            dilation=dilation,
-            groups=groups,
-            bias=not norm_follows if bias is None else bias,
-        )
-        self.norm = make_norm(norm_layer, out_channels)
-        self.activation = make_activation(activation_layer)
+        self._geometry = geometry
+        self.extra_padding = geometry.extra_padding
+        with placed(owner, device, dtype) as put:
+            self.conv = build_layer(
+                owner,
+                "conv_layer",
+                conv_layer,
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=geometry.padding,
+                dilation=dilation,
+                groups=groups,
+                bias=not norm_follows if bias is None else bias,
+            )
+            self.norm = make_norm(owner, norm_layer, out_channels)
+            self.activation = make_activation(owner, activation_layer)
+            put(self)
+
+    @property
+    def weight(self) -> Tensor:
+        """The convolution's weight."""
+        return self.conv.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The convolution's bias, or None."""
+        return self.conv.bias
 
     @property
     def execution(self) -> Execution:
@@ -133,33 +180,59 @@ class ConvNormAct(Block):
         return plain(reason) if reason else Execution("frozen convolution", "its input is not kept")
 
     def _reason_for_plain(self) -> str | None:
-        reason = reason_for_plain([self.conv], memory_efficient=self.memory_efficient)
+        reason = reason_for_plain([self.conv], memory_efficient=bool(self.memory_efficient))
         return reason or reason_to_keep_input(self.conv)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        if x.requires_grad and torch.is_grad_enabled() and not self._reason_for_plain():
+        is_asked = x.requires_grad and torch.is_grad_enabled() and takes_input(x)
+        if is_asked and not self._reason_for_plain():
             return convolve_frozen(self.conv, x)
         return self.conv(x)
 
+    def _pad(self, x: Tensor) -> Tensor:
+        extra = self.extra_padding
+        if not extra:
+            return x
+        # Zeros that are not read may still be what another padding is made of.
+        if is_traced(x) or getattr(self.conv, "padding_mode", None) != "zeros":
+            return F.pad(x, (0, extra, 0, extra))
+        return pad_what_is_read(x, extra, self.conv.stride)
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        check_feature_map(type(self).__name__, x, self.in_channels)
-        if self.extra_padding:
-            x = F.pad(x, (0, self.extra_padding, 0, self.extra_padding))
-        x = self._convolve(x)
+        check_feature_map(type(self).__name__, x, self.in_channels, least=self.least_sides())
+        x = self._pad(x)
+        x = self.conv(x) if is_traced(x) else self._convolve(x)
         if self.order == "norm_act":
             return self.activation(self.norm(x))
         return self.norm(self.activation(x))
+
+    def least_sides(self, count: int = 1) -> tuple[int, int]:
+        """The smallest height and width of an input that gives so many rows and columns."""
+        return self._geometry.least_sides(count)
+
+    def output_sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the output for those of an input.
+
+        Args:
+            height: Height of the input.
+            width: Width of the input.
+
+        Raises:
+            ValueError: A size below 1, or one at which the kernel does not fit the padded input.
+        """
+        return self._geometry.output_sides(type(self).__name__, height, width)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample: ``H' W' out_channels (in_channels / groups) k^2``.
 
         Args:
-            height: Height of the input; ``H' = ceil(H / stride)``.
+            height: Height of the input; ``H'`` is the output's, ``ceil(H / stride)`` without
+                ``padding``.
             width: Width of the input.
 
         Raises:
-            ValueError: The factory built no plain `torch.nn.Conv2d`.
+            ValueError: The factory built no plain `torch.nn.Conv2d`, or the input is too small.
         """
         owner = type(self).__name__
         check_convolution(
@@ -169,12 +242,12 @@ class ConvNormAct(Block):
             out_channels=self.out_channels,
             kernel_size=self.kernel_size,
             stride=self.stride,
-            padding=self.dilation * (self.kernel_size - 1) // 2,
+            padding=self._geometry.padding,
             dilation=self.dilation,
             groups=self.groups,
         )
         weights = self.out_channels * self.in_channels // self.groups * self.kernel_size**2
-        return output_size(owner, height, width, self.stride) * weights
+        return math.prod(self.output_sides(height, width)) * weights
 
     def expected_params(self) -> int:
         """Trainable parameters: the convolution's, and those of norm and activation.

@@ -8,22 +8,27 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import (
+    MOST,
     bad_value,
     check_factory,
     check_feature_map,
     check_float,
     check_int,
     check_memory_efficient,
+    is_traced,
 )
 from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
+from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._dense_plan import read_or_reason, read_plan
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.lean.dense.features import Plan, run_dense
 from gaslayers.lean.execution import Execution, plain
 from gaslayers.lean.modules import modules_within
 from gaslayers.lean.precision import suits
+
+_MOST_LAYERS = 10_000  # more would be a slip, and building them would not end
 
 
 class DenseBlock(Block):
@@ -48,6 +53,8 @@ class DenseBlock(Block):
             to rounding.
             ``"recompute"``: run the inner convolutions of a layer a second time in the backward
             pass rather than keep what they made.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -85,19 +92,26 @@ class DenseBlock(Block):
         activation_layer: ActivationLayer | None = nn.ReLU,
         drop_rate: float = 0.0,
         memory_efficient: MemoryEfficient = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_int(owner, "in_channels", in_channels)
-        check_int(owner, "growth_rate", growth_rate)
-        check_int(owner, "num_layers", num_layers)
+        in_channels = check_int(owner, "in_channels", in_channels)
+        growth_rate = check_int(owner, "growth_rate", growth_rate)
+        num_layers = check_int(owner, "num_layers", num_layers, maximum=_MOST_LAYERS)
+        most = (MOST - in_channels) // num_layers
+        growth_rate = check_int(owner, "growth_rate", growth_rate, maximum=most)
         check_factory(owner, "layer", layer)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
-        check_float(owner, "drop_rate", drop_rate, minimum=0.0, below=1.0)
+        drop_rate = check_float(owner, "drop_rate", drop_rate, minimum=0.0, below=1.0)
         check_memory_efficient(owner, memory_efficient)
         if bottleneck_factor is not None:
-            check_int(owner, "bottleneck_factor", bottleneck_factor)
+            most = MOST // growth_rate
+            bottleneck_factor = check_int(
+                owner, "bottleneck_factor", bottleneck_factor, maximum=most
+            )
             if layer is not None:
                 rule = "be None when `layer` is given"
                 raise bad_value(owner, "bottleneck_factor", rule, bottleneck_factor)
@@ -113,17 +127,21 @@ class DenseBlock(Block):
         self.memory_efficient = memory_efficient
         self.out_channels = in_channels + num_layers * growth_rate
 
-        self.layers = nn.ModuleList(
-            DenseLayer(
-                in_channels + i * growth_rate,
-                growth_rate,
-                layer=self._convolution(),
-                norm_layer=norm_layer,
-                activation_layer=activation_layer,
-                drop_rate=drop_rate,
+        with placed(owner, device, dtype) as put, handing_on(owner):
+            self.layers = nn.ModuleList(
+                DenseLayer(
+                    in_channels + i * growth_rate,
+                    growth_rate,
+                    layer=self._convolution(),
+                    norm_layer=norm_layer,
+                    activation_layer=activation_layer,
+                    drop_rate=drop_rate,
+                )
+                for i in range(num_layers)
             )
-            for i in range(num_layers)
-        )
+            if not memory_efficient:
+                self._make_inside_plain()
+            put(self)
 
     def _convolution(self) -> BlockLayer:
         if self.layer is not None:
@@ -159,6 +177,8 @@ class DenseBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, in_channels + num_layers * growth_rate, H, W)."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        if is_traced(x):
+            return self._forward_plain(x)
         plan = self._plan()
         if isinstance(plan, str) or not suits(x, plan[1]):
             return self._forward_plain(x)

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 from gaslayers._typing import ActivationLayer, BlockLayer, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
-from gaslayers.blocks.conv_norm_act import make_activation, make_norm
+from gaslayers.blocks._construction import build_layer, make_activation, make_norm
+from gaslayers.lean.modules import register_known
 
 
+@register_known
 class DenseBottleneck(Block):
     """The 1x1 - norm - activation - 3x3 tail of DenseNet's bottleneck layer.
 
@@ -49,8 +51,9 @@ class DenseBottleneck(Block):
 
         bias = norm_layer is None
         self.reduce = nn.Conv2d(in_channels, bottleneck_channels, 1, bias=bias)
-        self.norm = make_norm(norm_layer, bottleneck_channels)
-        self.activation = make_activation(activation_layer)
+        owner = type(self).__name__
+        self.norm = make_norm(owner, norm_layer, bottleneck_channels)
+        self.activation = make_activation(owner, activation_layer)
         self.conv = nn.Conv2d(bottleneck_channels, out_channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,6 +80,7 @@ class DenseBottleneck(Block):
         )
 
 
+@register_known
 class DenseLayer(Block):
     """Norm, activation, convolution and dropout, from all features so far to a few new ones.
 
@@ -117,9 +121,12 @@ class DenseLayer(Block):
         self.activation_layer = activation_layer
         self.drop_rate = drop_rate
 
-        self.norm = make_norm(norm_layer, in_channels)
-        self.activation = make_activation(activation_layer)
-        self.conv = layer(in_channels, out_channels)
+        owner = type(self).__name__
+        self.norm = make_norm(owner, norm_layer, in_channels)
+        self.activation = make_activation(owner, activation_layer)
+        self.conv = build_layer(
+            owner, "layer", layer, in_channels, out_channels, out_channels=out_channels
+        )
         self.dropout = nn.Dropout(drop_rate) if drop_rate > 0 else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

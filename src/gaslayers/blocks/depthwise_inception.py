@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +16,19 @@ from gaslayers._checks import (
     check_int,
     check_int_sequence,
     check_memory_efficient,
+    is_traced,
 )
 from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._channels import resolve_branch_channels
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
+from gaslayers.blocks._construction import Device, build_layer, handing_on, placed
+from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
 from gaslayers.lean.frozen.branches import are_frozen, run_frozen
+from gaslayers.lean.modules import register_known
 from gaslayers.lean.separable.row import Row, reason_against_lean, side_by_side
 from gaslayers.lean.separable.unit import Unit, take_apart
 
@@ -43,6 +47,7 @@ def _units_of(branch: nn.Module) -> tuple[list[Unit], str | None]:
     return units, None
 
 
+@register_known
 class DepthwiseInceptionBlock(Block):
     """Run one branch a kernel size on the same input, the larger ones depthwise separable.
 
@@ -71,6 +76,8 @@ class DepthwiseInceptionBlock(Block):
             options than its 1x1 siblings; None: `DepthwiseConvNormAct` with those above.
         memory_efficient: Compute again in the backward pass what is cheap to, in place of keeping
             it; same outputs and gradients. ``"recompute"``: everything but the input.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -118,16 +125,20 @@ class DepthwiseInceptionBlock(Block):
         inner_activation_layer: ActivationLayer | None = None,
         separable_layer: Callable[..., nn.Module] | None = None,
         memory_efficient: MemoryEfficient = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_int(owner, "in_channels", in_channels)
-        check_int(owner, "out_channels", out_channels)
-        check_int_sequence(owner, "kernel_sizes", kernel_sizes)
+        in_channels = check_int(owner, "in_channels", in_channels)
+        out_channels = check_int(owner, "out_channels", out_channels)
+        kernel_sizes = check_int_sequence(owner, "kernel_sizes", kernel_sizes)
         check_bool(owner, "bottleneck", bottleneck)
-        check_float(owner, "width_multiplier", width_multiplier, above=0.0)
-        check_int(owner, "stride", stride)
-        check_int(owner, "dilation", dilation)
+        width_multiplier = check_float(owner, "width_multiplier", width_multiplier, above=0.0)
+        check_float(owner, "width_multiplier", width_multiplier, minimum=2**-31, maximum=2**31)
+        stride = check_int(owner, "stride", stride)
+        dilation = check_int(owner, "dilation", dilation)
+        check_kernels(owner, kernel_sizes=kernel_sizes, dilation=dilation, stride=stride)
         check_bool(owner, "bias", bias, optional=True)
         check_factory(owner, "conv_layer", conv_layer, optional=False)
         check_factory(owner, "norm_layer", norm_layer)
@@ -147,10 +158,10 @@ class DepthwiseInceptionBlock(Block):
         self.out_channels = out_channels
         self.kernel_sizes = kernel_sizes
         self.bottleneck = bottleneck
-        self.branch_channels = branch_channels
+        self.branch_channels = None if branch_channels is None else widths
         self.stride = stride
         self.dilation = dilation
-        self.bias = bias
+        self._bias = bias
         self.conv_layer = conv_layer
         self.norm_layer = norm_layer
         self.activation_layer = activation_layer
@@ -161,10 +172,14 @@ class DepthwiseInceptionBlock(Block):
         self.memory_efficient = memory_efficient
         self.branch_widths = widths
 
-        self.branches = nn.ModuleList(
-            self._make_branch(kernel_size, width)
-            for kernel_size, width in zip(kernel_sizes, widths, strict=True)
-        )
+        with placed(owner, device, dtype) as put, handing_on(owner):
+            self.branches = nn.ModuleList(
+                self._make_branch(kernel_size, width)
+                for kernel_size, width in zip(kernel_sizes, widths, strict=True)
+            )
+            if not memory_efficient:
+                self._make_inside_plain()
+            put(self)
 
     def _pointwise(self, width: int, stride: int = 1) -> ConvNormAct:
         return ConvNormAct(
@@ -172,7 +187,7 @@ class DepthwiseInceptionBlock(Block):
             width,
             kernel_size=1,
             stride=stride,
-            bias=self.bias,
+            bias=self._bias,
             conv_layer=self.conv_layer,
             norm_layer=self.norm_layer,
             activation_layer=self.activation_layer,
@@ -180,22 +195,32 @@ class DepthwiseInceptionBlock(Block):
         )
 
     def _separable(self, in_channels: int, width: int, kernel_size: int) -> nn.Module:
-        separable_layer = self.separable_layer or functools.partial(
-            DepthwiseConvNormAct,
-            bias=self.bias,
+        options: dict[str, Any] = {
+            "kernel_size": kernel_size,
+            "stride": self.stride,
+            "dilation": self.dilation,
+        }
+        if self.separable_layer is not None:
+            return build_layer(
+                type(self).__name__,
+                "separable_layer",
+                self.separable_layer,
+                in_channels,
+                width,
+                out_channels=width,
+                **options,
+            )
+        return DepthwiseConvNormAct(
+            in_channels,
+            width,
+            **options,
+            bias=self._bias,
             conv_layer=self.conv_layer,
             norm_layer=self.norm_layer,
             activation_layer=self.activation_layer,
             inner_norm_layer=self.inner_norm_layer,
             inner_activation_layer=self.inner_activation_layer,
             memory_efficient=self.memory_efficient,
-        )
-        return separable_layer(
-            in_channels,
-            width,
-            kernel_size=kernel_size,
-            stride=self.stride,
-            dilation=self.dilation,
         )
 
     def _make_branch(self, kernel_size: int, width: int) -> nn.Sequential:
@@ -239,6 +264,8 @@ class DepthwiseInceptionBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        if is_traced(x):
+            return torch.cat([branch(x) for branch in self.branches], dim=1)
         found, reason = self._take_apart()
         branches = [units for units, foreign in found if foreign is None]
         if reason is None and len(branches) == len(found) and are_frozen(branches, x):

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import (
-    bad_value,
     check_factory,
     check_feature_map,
     check_int,
     check_memory_efficient,
+    is_traced,
 )
 from gaslayers._typing import (
     ActivationLayer,
@@ -19,11 +19,19 @@ from gaslayers._typing import (
     NormLayer,
     PoolLayer,
 )
-from gaslayers.blocks._block import Block
+from gaslayers.blocks._block import Block, least_sides_before
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
-from gaslayers.blocks.conv_norm_act import ConvNormAct, make_activation, make_norm
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
-from gaslayers.lean.modules import find_hooked
+from gaslayers.blocks._construction import (
+    Device,
+    build_layer,
+    make_activation,
+    make_norm,
+    make_pool,
+    placed,
+)
+from gaslayers.blocks.conv_norm_act import ConvNormAct
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
+from gaslayers.lean.modules import reason_to_call
 from gaslayers.lean.native import image_stage
 from gaslayers.lean.pool.activation_pool import reason_to_keep_maps
 from gaslayers.lean.separable.unit import take_apart
@@ -47,6 +55,8 @@ class DownBlock(Block):
         memory_efficient: Let a lean path run where there is one; same outputs and gradients.
             ``"recompute"``: keep still less, and run a block in front of a batch norm a second
             time in the backward pass, but for a frozen convolution that is dear to run again.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Shape:
         - Input: (N, in_channels, H, W), H and W at least what the pooling takes.
@@ -78,11 +88,13 @@ class DownBlock(Block):
         activation_layer: ActivationLayer | None = nn.ReLU,
         pool_layer: PoolLayer | None = nn.MaxPool2d,
         memory_efficient: MemoryEfficient = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_int(owner, "in_channels", in_channels)
-        check_int(owner, "out_channels", out_channels)
+        in_channels = check_int(owner, "in_channels", in_channels)
+        out_channels = check_int(owner, "out_channels", out_channels)
         check_factory(owner, "block", block, optional=False)
         check_factory(owner, "norm_layer", norm_layer)
         check_factory(owner, "activation_layer", activation_layer)
@@ -96,23 +108,29 @@ class DownBlock(Block):
         self.pool_layer = pool_layer
         self.memory_efficient = memory_efficient
 
-        # The factory and the child share the word `block`: the child is the stage's body.
-        self.body = block(in_channels, out_channels)
-        made = getattr(self.body, "out_channels", out_channels)
-        if made != out_channels:
-            rule = f"build a block with out_channels (={out_channels})"
-            raise bad_value(owner, "block", rule, made)
         self.block = block
-        self.norm = make_norm(norm_layer, out_channels)
-        self.activation = make_activation(activation_layer)
-        self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
+        with placed(owner, device, dtype) as put:
+            # The factory and the child share the word `block`: the child is the stage's body.
+            self.body = build_layer(
+                owner, "block", block, in_channels, out_channels, out_channels=out_channels
+            )
+            self.norm = make_norm(owner, norm_layer, out_channels)
+            self.activation = make_activation(owner, activation_layer)
+            self.pool = make_pool(owner, pool_layer)
+            if not memory_efficient:
+                self._make_inside_plain()
+            put(self)
+
+    def least_sides(self, count: int = 1) -> tuple[int, int]:
+        """The smallest height and width of an input that gives so many rows and columns."""
+        return least_sides_before(self.body, self.pool, count)
 
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = reason_for_plain(
+        reason = reason_to_keep_maps(self.activation, self.pool) or reason_for_plain(
             (self.activation, self.pool), memory_efficient=bool(self.memory_efficient)
-        ) or reason_to_keep_maps(self.activation, self.pool)
+        )
         if reason:
             return plain(reason)
         kept = "signs" if isinstance(self.pool, nn.AvgPool2d) else "positions and signs"
@@ -126,8 +144,11 @@ class DownBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
-        check_feature_map(type(self).__name__, x, self.in_channels)
-        path = self.execution.path if torch.is_grad_enabled() else "plain"
+        check_feature_map(type(self).__name__, x, self.in_channels, least=self.least_sides())
+        if is_traced(x):
+            return self.pool(self.activation(self.norm(self.body(x))))
+        is_lean = torch.is_grad_enabled() and takes_input(x)
+        path = self.execution.path if is_lean else "plain"
         if path == "recomputed":
             unit = take_apart(self.body) if type(self.body) is ConvNormAct else None
             return run_recomputed(x, self.body, self.norm, self.activation, self.pool, unit)
@@ -147,10 +168,9 @@ class DownBlock(Block):
         if type(body) is not ConvNormAct or body.extra_padding or not body.memory_efficient:
             return None
         bare = body.norm, body.activation, self.norm
-        replaced = body, body.conv, *bare
-        if any(type(module) is not nn.Identity for module in bare) or find_hooked(replaced):
+        if any(type(module) is not nn.Identity for module in bare):
             return None
-        if any("forward" in module.__dict__ for module in replaced):
+        if reason_to_call((body, body.conv, *bare)):
             return None
         order = order_of_sums(body.conv, x, self.pool)
         if order is None:

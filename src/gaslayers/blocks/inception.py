@@ -15,19 +15,24 @@ from gaslayers._checks import (
     check_int,
     check_int_sequence,
     check_memory_efficient,
+    is_traced,
 )
 from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
 from gaslayers.blocks._block import Block
 from gaslayers.blocks._channels import resolve_branch_channels
 from gaslayers.blocks._closed_forms import layer_macs, layer_params
+from gaslayers.blocks._construction import Device, handing_on, placed
+from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution
 from gaslayers.lean.frozen.branches import are_frozen, run_frozen
 from gaslayers.lean.inception.composition import plan_composition
+from gaslayers.lean.modules import register_known
 from gaslayers.lean.separable.row import Row, reason_against_lean, side_by_side
 from gaslayers.lean.separable.unit import Unit, take_apart
 
 
+@register_known
 class InceptionBlock(Block):
     """Run one branch a kernel size on the same input and concatenate their outputs.
 
@@ -49,9 +54,11 @@ class InceptionBlock(Block):
         conv_layer: Factory of every convolution.
         norm_layer: Factory of the norm after every convolution, or None.
         activation_layer: Factory of the activation after every convolution, or None.
-        memory_efficient: Run convolutions as one where that takes no longer, and compute again in
+        memory_efficient: Run convolutions as one where that is no more work, and compute again in
             the backward pass what is cheap to; same outputs and gradients up to rounding.
             ``"recompute"``: compute everything again but the input.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Shape:
         - Input: (N, in_channels, H, W) with H, W >= 1.
@@ -93,15 +100,18 @@ class InceptionBlock(Block):
         norm_layer: NormLayer | None = None,
         activation_layer: ActivationLayer | None = None,
         memory_efficient: MemoryEfficient = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_int(owner, "in_channels", in_channels)
-        check_int(owner, "out_channels", out_channels)
-        check_int_sequence(owner, "kernel_sizes", kernel_sizes)
+        in_channels = check_int(owner, "in_channels", in_channels)
+        out_channels = check_int(owner, "out_channels", out_channels)
+        kernel_sizes = check_int_sequence(owner, "kernel_sizes", kernel_sizes)
         check_bool(owner, "bottleneck", bottleneck)
-        check_int(owner, "stride", stride)
-        check_int(owner, "dilation", dilation)
+        stride = check_int(owner, "stride", stride)
+        dilation = check_int(owner, "dilation", dilation)
+        check_kernels(owner, kernel_sizes=kernel_sizes, dilation=dilation, stride=stride)
         check_bool(owner, "bias", bias, optional=True)
         check_factory(owner, "conv_layer", conv_layer, optional=False)
         check_factory(owner, "norm_layer", norm_layer)
@@ -118,23 +128,27 @@ class InceptionBlock(Block):
         self.out_channels = out_channels
         self.kernel_sizes = kernel_sizes
         self.bottleneck = bottleneck
-        self.branch_channels = branch_channels
-        self.bottleneck_channels = bottleneck_channels
+        self.branch_channels = None if branch_channels is None else widths
+        self.bottleneck_channels = None if bottleneck_channels is None else inner_widths
         self.stride = stride
         self.dilation = dilation
-        self.bias = bias
+        self._bias = bias
         self.conv_layer = conv_layer
         self.norm_layer = norm_layer
         self.activation_layer = activation_layer
         self.memory_efficient = memory_efficient
         self.branch_widths = widths
 
-        self.branches = nn.ModuleList(
-            self._make_branch(kernel_size, width, inner_width)
-            for kernel_size, width, inner_width in zip(
-                kernel_sizes, widths, inner_widths, strict=True
+        with placed(owner, device, dtype) as put, handing_on(owner):
+            self.branches = nn.ModuleList(
+                self._make_branch(kernel_size, width, inner_width)
+                for kernel_size, width, inner_width in zip(
+                    kernel_sizes, widths, inner_widths, strict=True
+                )
             )
-        )
+            if not memory_efficient:
+                self._make_inside_plain()
+            put(self)
 
     @staticmethod
     def _resolve_bottleneck_channels(
@@ -146,14 +160,14 @@ class InceptionBlock(Block):
     ) -> tuple[int, ...]:
         if bottleneck_channels is None:
             return widths
-        check_int_sequence(owner, "bottleneck_channels", bottleneck_channels)
+        given = check_int_sequence(owner, "bottleneck_channels", bottleneck_channels)
         if not bottleneck:
             rule = "be None without a bottleneck"
-            raise bad_value(owner, "bottleneck_channels", rule, tuple(bottleneck_channels))
-        if len(bottleneck_channels) != len(widths):
+            raise bad_value(owner, "bottleneck_channels", rule, given)
+        if len(given) != len(widths):
             rule = f"have one entry for each of the {len(widths)} kernel sizes"
-            raise bad_value(owner, "bottleneck_channels", rule, tuple(bottleneck_channels))
-        return tuple(bottleneck_channels)
+            raise bad_value(owner, "bottleneck_channels", rule, given)
+        return given
 
     def _unit(
         self, in_channels: int, out_channels: int, kernel_size: int = 1, stride: int = 1
@@ -164,7 +178,7 @@ class InceptionBlock(Block):
             kernel_size=kernel_size,
             stride=stride,
             dilation=self.dilation if kernel_size > 1 else 1,
-            bias=self.bias,
+            bias=self._bias,
             conv_layer=self.conv_layer,
             norm_layer=self.norm_layer,
             activation_layer=self.activation_layer,
@@ -219,6 +233,8 @@ class InceptionBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         check_feature_map(type(self).__name__, x, self.in_channels)
+        if is_traced(x):
+            return torch.cat([branch(x) for branch in self.branches], dim=1)
         units, reason = self._take_apart()
         composition = None if reason else plan_composition(units)
         composes = composition is not None and composition.suits(x)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import functools
 
+import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import (
-    bad_value,
     check_factory,
     check_feature_map,
     check_float,
     check_int,
     check_memory_efficient,
+    is_traced,
 )
 from gaslayers._typing import ActivationLayer, BlockLayer, MemoryEfficient, NormLayer, PoolLayer
-from gaslayers.blocks._block import Block
+from gaslayers.blocks._block import Block, least_sides_before
 from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
+from gaslayers.blocks._construction import (
+    Device,
+    build_layer,
+    make_activation,
+    make_norm,
+    make_pool,
+    placed,
+)
 from gaslayers.blocks._dense_plan import read_layer, read_or_reason
-from gaslayers.blocks.conv_norm_act import make_activation, make_norm
 from gaslayers.lean.dense.layer import Layer
 from gaslayers.lean.dense.pre_activation import run_pre_activation
 from gaslayers.lean.execution import Execution, plain
@@ -43,6 +51,8 @@ class TransitionBlock(Block):
         memory_efficient: Let a lean path run where there is one; same outputs and gradients.
             ``"recompute"``: run the inner convolutions of ``layer`` a second time in the backward
             pass rather than keep what they made.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Shape:
         - Input: (N, in_channels, H, W), H and W at least what the pooling takes.
@@ -78,14 +88,16 @@ class TransitionBlock(Block):
         norm_layer: NormLayer | None = nn.BatchNorm2d,
         activation_layer: ActivationLayer | None = nn.ReLU,
         memory_efficient: MemoryEfficient = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_int(owner, "in_channels", in_channels)
-        check_float(owner, "compression", compression, above=0.0, maximum=1.0)
+        in_channels = check_int(owner, "in_channels", in_channels)
+        compression = check_float(owner, "compression", compression, above=0.0, maximum=1.0)
         if out_channels is None:
             out_channels = max(1, int(compression * in_channels))
-        check_int(owner, "out_channels", out_channels)
+        out_channels = check_int(owner, "out_channels", out_channels)
         check_factory(owner, "pool_layer", pool_layer)
         check_factory(owner, "layer", layer)
         check_factory(owner, "norm_layer", norm_layer)
@@ -106,15 +118,16 @@ class TransitionBlock(Block):
             if layer is None
             else layer
         )
-        self.norm = make_norm(norm_layer, in_channels)
-        self.activation = make_activation(activation_layer)
-        self.conv = convolution(in_channels, out_channels)
-        made = getattr(self.conv, "out_channels", out_channels)
-        if made != out_channels:
-            raise bad_value(
-                owner, "layer", f"build a layer with out_channels (={out_channels})", made
+        with placed(owner, device, dtype) as put:
+            self.norm = make_norm(owner, norm_layer, in_channels)
+            self.activation = make_activation(owner, activation_layer)
+            self.conv = build_layer(
+                owner, "layer", convolution, in_channels, out_channels, out_channels=out_channels
             )
-        self.pool = nn.Identity() if pool_layer is None else pool_layer(2)
+            self.pool = make_pool(owner, pool_layer)
+            if not memory_efficient:
+                self._make_inside_plain()
+            put(self)
 
     def _layer(self) -> tuple[Layer, list[Tensor]] | str:
         """What the lean path runs in front of the pooling, or the reason for the plain one."""
@@ -127,6 +140,10 @@ class TransitionBlock(Block):
             memory_efficient=self.memory_efficient,
         )
 
+    def least_sides(self, count: int = 1) -> tuple[int, int]:
+        """The smallest height and width of an input that gives so many rows and columns."""
+        return least_sides_before(self.conv, self.pool, count)
+
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
@@ -137,7 +154,9 @@ class TransitionBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, floor(H / 2), floor(W / 2))."""
-        check_feature_map(type(self).__name__, x, self.in_channels)
+        check_feature_map(type(self).__name__, x, self.in_channels, least=self.least_sides())
+        if is_traced(x):
+            return self.pool(self.conv(self.activation(self.norm(x))))
         layer = self._layer()
         if isinstance(layer, str) or not suits(x, layer[1]):
             # N x out_channels x H x W

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from gaslayers.cli.options import AS_CODED, OPTIMIZERS, StepOptimizer, Variant, fail, parse_bytes
+from gaslayers.cli.options import (
+    AS_CODED,
+    OPTIMIZERS,
+    USAGE,
+    StepOptimizer,
+    Variant,
+    in_one_sentence,
+    parse_bytes,
+)
 from gaslayers.models import CASES
 from gaslayers.study.fitting import fit_base_filters
 
@@ -28,7 +36,7 @@ def fit(
     if case not in (*CASES, FAMILY):
         message = f"must be one of {', '.join((*CASES, FAMILY))}, got {case!r}."
         raise typer.BadParameter(message, param_hint="--case")
-    try:
+    with in_one_sentence("fit", status=USAGE):
         found = fit_base_filters(
             "inception_8" if case == FAMILY else case,
             budget_bytes=parse_bytes(budget),
@@ -39,8 +47,6 @@ def fit(
             memory_efficient=not plain,
             optimizer=OPTIMIZERS[optimizer],
         )
-    except ValueError as error:
-        fail("fit", error)
     typer.echo(
         f"{case}: {found.base_filters} base filters, {found.params:,} parameters\n"
         f"peak of a D step: {found.peak_bytes:,} of {found.budget_bytes:,} bytes; "

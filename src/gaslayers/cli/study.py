@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -18,6 +19,7 @@ from gaslayers.study.config import PRESETS, make_configs
 from gaslayers.study.data import load_digits
 from gaslayers.study.progress import show_progress
 from gaslayers.study.report import write_report
+from gaslayers.study.stopping import TERMINATED, Terminated, ending_at_sigterm
 from gaslayers.study.sweep import ForeignRunError, sweep
 
 Preset = Enum("Preset", {preset: preset for preset in PRESETS}, type=str)  # type: ignore[misc]  # not static
@@ -56,18 +58,19 @@ def study(
     device: Annotated[Device, typer.Option(help="auto: CUDA, MPS, CPU in this order.")] = (
         Device.auto
     ),
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     data: Annotated[Path | None, typer.Option(help="A torchvision MNIST root.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch the full MNIST.")] = False,
     out: Annotated[Path | None, typer.Option(help="[default: gaslayers-study/PRESET]")] = None,
 ) -> None:
     """Train the discriminators of the six-case study and draw what happened.
 
-    Finished runs are kept: the same command goes on where a stopped one was.
+    Finished runs are kept: the same command goes on where a stopped one was, and one with more
+    iterations where a finished one ended.
     """
     console = Console()
     if threads is not None:
-        torch.set_num_threads(threads)
+        _set_threads(threads)
     fabric = _start(device)
     if preset is None:
         preset = Preset("quick" if fabric.device.type == "cpu" else "faithful")
@@ -81,21 +84,23 @@ def study(
         "learning_rate": learning_rate,
     }
     try:
-        digits = load_digits(data, download=download)
-        configs = make_configs(
-            preset.value,
-            cases=[item.value for item in case or Case],
-            variants=[item.value for item in variant or [Variant("as_coded")]],
-            seeds=seed or [0],
-            data_sha256=digits.sha256,
-            options={name: value for name, value in options.items() if value is not None},
-        )
-        with show_progress(console) as on_run:
-            sweep(configs, out, digits, fabric, preset=preset.value, on_run=on_run)
-        _draw(out, console)
-    except KeyboardInterrupt:
+        with ending_at_sigterm():
+            digits = load_digits(data, download=download)
+            configs = make_configs(
+                preset.value,
+                cases=[item.value for item in case or Case],
+                variants=[item.value for item in variant or [Variant("as_coded")]],
+                seeds=seed or [0],
+                data_sha256=digits.sha256,
+                options={name: value for name, value in options.items() if value is not None},
+            )
+            _check_batch(configs[0].batch_size, len(digits))
+            with show_progress(console) as on_run:
+                sweep(configs, out, digits, fabric, preset=preset.value, on_run=on_run)
+            _draw(out, console)
+    except (KeyboardInterrupt, Terminated) as stop:
         console.print("Stopped. The same command goes on from the last checkpoint.")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     except ValidationError as error:
         _refuse_option(error)
     except (OSError, ValueError, ForeignRunError, CheckpointError) as error:
@@ -118,6 +123,21 @@ def _start(device: Device) -> Fabric:
     except RuntimeError as error:
         message = f"this machine has no {device.value} device. Leave the option out."
         raise typer.BadParameter(message, param_hint="--device") from error
+
+
+def _set_threads(threads: int) -> None:
+    most = os.cpu_count() or threads
+    if not 1 <= threads <= most:
+        message = f"Input should be greater than or equal to 1 and at most {most}, the processors "
+        message += f"of this machine, got {threads}."
+        raise typer.BadParameter(message, param_hint="--threads")
+    torch.set_num_threads(threads)
+
+
+def _check_batch(batch_size: int, digits: int) -> None:
+    if batch_size > digits:
+        message = f"Input should be at most {digits}, the number of digits, got {batch_size}."
+        raise typer.BadParameter(message, param_hint="--batch-size")
 
 
 def _refuse_option(error: ValidationError) -> NoReturn:

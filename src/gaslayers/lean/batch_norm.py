@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,3 +111,18 @@ def count_at_once(calls: Collection[BatchNormCall]) -> bool:
 def begin_call(norm: nn.BatchNorm2d) -> BatchNormCall:
     """Count the batch, where the module would, and return the arguments of its call."""
     return count_batch(read_call(norm))
+
+
+def running_of(calls: Sequence[BatchNormCall]) -> list[Tensor]:
+    """The running statistics of norms in training, which autograd keeps beside what they read.
+
+    Their values are not read again. Who changes them before the backward pass is told so, as by
+    PyTorch's own norm.
+    """
+    every = [statistics for call in calls for statistics in (call.running_mean, call.running_var)]
+    return [statistics for statistics in every if statistics is not None]
+
+
+def saved_behind_running(saved: Sequence[Any], calls: Sequence[BatchNormCall]) -> Sequence[Any]:
+    """What was saved behind `running_of` these calls."""
+    return saved[len(running_of(calls)) :]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.autograd import graph as autograd_graph
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
-from gaslayers.lean.modules import find_hooked
+from gaslayers.lean.modules import are_plain, reason_to_call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,28 +44,58 @@ def plain(reason: str) -> Execution:
 def reason_for_plain(replaced: Iterable[nn.Module], *, memory_efficient: bool) -> str | None:
     """What speaks against a lean path that does not call these inner modules; None: nothing.
 
-    A hook on one of them would not run; under `torch.func` transforms and in forward mode the
-    plain composition is what PyTorch can transform.
+    Args:
+        replaced: The modules that the path computes and does not call.
+        memory_efficient: Whether the block asks for a lean path at all.
     """
     if not memory_efficient:
         return "memory_efficient=False"
+    return reason_against_lean_here() or reason_to_call(replaced)
+
+
+def reason_against_lean_here() -> str | None:
+    """What speaks against every lean path at this moment, whatever the layers; None: nothing."""
     if torch._C._are_functorch_transforms_active():  # no public question exists
         return "a torch.func transform is active"
     if forward_ad._current_level >= 0:  # nor here
         return "forward-mode differentiation is active"
-    hooked = find_hooked(replaced)
-    if hooked is not None:
-        return f"a hook sits on an inner {type(hooked).__name__}"
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+        return "the tracer does not look into autograd functions"
+    if torch.compiler.is_compiling():
+        return "an exported program is one of plain operators" if _is_exporting() else None
+    if autograd_graph._allow_mutation_on_saved_tensors_enabled:
+        return "saved tensors may be changed, by a mode that knows PyTorch's operators alone"
+    if torch._C._len_torch_function_stack() and not _modes_are_harmless():
+        return "a mode that overrides functions is active"
     return None
+
+
+def _is_exporting() -> bool:
+    is_exporting: Callable[[], bool] | None = getattr(torch.compiler, "is_exporting", None)
+    return is_exporting is not None and is_exporting()  # torch 2.7 and later know
+
+
+def _modes_are_harmless() -> bool:
+    """Whether all modes of `torch.overrides` that are on only choose a device."""
+    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]  # untyped
+    return all(type(mode) is DeviceContext for mode in modes)
 
 
 def reason_not_to_replace() -> str | None:
     """What speaks against one function in place of a chain of layers; None: nothing."""
     if torch.compiler.is_compiling():
         return "the compiler plans the memory of what it compiles"
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
-        return "the tracer does not look into autograd functions"
     return None
+
+
+def takes_input(x: Tensor) -> bool:
+    """Whether a lean path may read this input; what it may not is the plain composition's.
+
+    An empty batch is PyTorch's to handle or to refuse, and so is a tensor of a class of its own.
+    """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+        return False  # nothing that a size decides would be recorded
+    return are_plain((x,)) and x.numel() > 0
 
 
 def is_batch(grad: Tensor) -> bool:

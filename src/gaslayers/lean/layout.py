@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -25,10 +25,31 @@ def convolution_layout(tensors: Iterable[Tensor]) -> torch.memory_format:
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """Channels last where ``x`` is that and nothing else, else contiguous."""
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-        return torch.channels_last
-    return torch.contiguous_format
+    """The memory format that PyTorch's operators take ``x``, (N, C, H, W), for.
+
+    They read it out of the order of the strides, so that of slices and crops too.
+    """
+    if x.size(1) > 1 and x.is_contiguous() and x.size(2) * x.size(3) > 1:  # the quick answer
+        return torch.contiguous_format
+    is_last = _are_channels_last(x.shape, x.stride())
+    return torch.channels_last if is_last else torch.contiguous_format
+
+
+def _are_channels_last(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether the strides grow from channels over columns and rows to images.
+
+    The rule of PyTorch's ``is_channels_last_strides_2d``, which Python cannot ask.
+    """
+    if strides[1] == 0:
+        return False
+    least = 0
+    for axis in (1, 3, 2, 0):
+        if shape[axis] == 0 or strides[axis] < least:
+            return False
+        if axis == 0 and least == strides[1]:  # a single value an image: it may be either
+            return False
+        least = strides[axis] * max(shape[axis], 1)
+    return True
 
 
 def dense_strides(x: Tensor) -> tuple[int, ...]:

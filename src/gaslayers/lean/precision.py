@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaslayers.lean.execution import takes_input
+from gaslayers.lean.modules import are_plain
+
 
 def has_autocast(device: torch.device) -> bool:
     """Whether autocast is on for this kind of device."""
@@ -48,4 +51,5 @@ def suits(x: Tensor, tensors: Sequence[Tensor]) -> bool:
     """
     same_device = all(tensor.device == x.device for tensor in tensors)
     several = x.numel() > x.shape[1]
-    return several and same_device and convolution_dtype(x, tensors) is not None
+    plain = takes_input(x) and are_plain(tensors)
+    return plain and several and same_device and convolution_dtype(x, tensors) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from gaslayers._checks import bad_type, bad_value, check_choice, check_int, check_memory_efficient
@@ -18,7 +19,8 @@ from gaslayers.blocks import (
     InceptionBlock,
     TransitionBlock,
 )
-from gaslayers.models.discriminator import Discriminator
+from gaslayers.blocks._construction import Device, placed
+from gaslayers.models.discriminator import LARGEST_IMAGE, Discriminator
 from gaslayers.models.initialisation import SCHEMES
 from gaslayers.models.norms import FrozenNorm2d, OffsetBatchNorm2d
 from gaslayers.models.switches import VARIANTS, Switches
@@ -184,6 +186,8 @@ def build_discriminator(
     in_channels: int = 1,
     image_size: int = 28,
     memory_efficient: MemoryEfficient = True,
+    device: Device = None,
+    dtype: torch.dtype | None = None,
 ) -> Discriminator:
     """Build one of the six discriminators, its weights drawn from PyTorch's global generator.
 
@@ -198,6 +202,8 @@ def build_discriminator(
         image_size: Height and width of the image, at least 16.
         memory_efficient: Let the lean paths run; same outputs and gradients. ``"recompute"``:
             keep still less and compute more a second time, as each block says.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Returns:
         A network from (N, in_channels, image_size, image_size) to (N, 1) scores.
@@ -223,8 +229,8 @@ def build_discriminator(
     owner = "build_discriminator"
     check_choice(owner, "case", case, CASES)
     check_choice(owner, "variant", variant, VARIANTS)
-    check_int(owner, "in_channels", in_channels)
-    check_int(owner, "image_size", image_size, minimum=16)
+    in_channels = check_int(owner, "in_channels", in_channels)
+    image_size = check_int(owner, "image_size", image_size, minimum=16, maximum=LARGEST_IMAGE)
     check_memory_efficient(owner, memory_efficient)
     if switches is None:
         switches = VARIANTS[variant]
@@ -233,15 +239,18 @@ def build_discriminator(
         raise bad_type(owner, "switches", "be Switches or None", switches, remedy)
     build_stages, filters = _STAGES[case]
     if base_filters is not None:
-        check_int(owner, "base_filters", base_filters, minimum=2)
+        base_filters = check_int(owner, "base_filters", base_filters, minimum=2)
         if base_filters % 2:
             raise bad_value(owner, "base_filters", "be even: two branches share them", base_filters)
         filters = base_filters
-    network = Discriminator(
-        build_stages(in_channels, filters, switches, memory_efficient=memory_efficient),
-        in_channels=in_channels,
-        image_size=image_size,
-        head=switches.head,
-    )
-    SCHEMES[switches.init](network)
+    sizes = {"in_channels": in_channels, "image_size": image_size, "base_filters": filters}
+    with placed(owner, device, dtype, **sizes) as put:
+        network = Discriminator(
+            build_stages(in_channels, filters, switches, memory_efficient=memory_efficient),
+            in_channels=in_channels,
+            image_size=image_size,
+            head=switches.head,
+        )
+        SCHEMES[switches.init](network)
+        put(network)
     return network

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from gaslayers._checks import bad_value, check_choice, check_int
+from gaslayers._checks import bad_value, check_choice, check_int, check_matrix
 from gaslayers.blocks import ConvNormAct
+from gaslayers.blocks._construction import Device, placed
 from gaslayers.models.initialisation import gas2018_generator, he
 from gaslayers.models.norms import OffsetBatchNorm1d, OffsetBatchNorm2d
 
@@ -31,6 +33,11 @@ def _pixel_shuffle(x: Tensor) -> Tensor:
     return rearrange(x, "n (c r s) h w -> n c (h r) (w s)", r=2, s=2)
 
 
+# `torch.fx` records a call of each: they read numbers off a shape.
+for _name in ("rearrange", "_raw_reshape", "_pixel_shuffle"):
+    torch.fx.wrap(_name)
+
+
 class LSGANGenerator(nn.Module):
     """Make images in [-1, 1] from noise: linear, then 5x5 convolutions at 1/4, 1/2 and full size.
 
@@ -44,6 +51,8 @@ class LSGANGenerator(nn.Module):
             ``"pixel_shuffle"``.
         variant: ``"as_coded"``: batch norm without weights and the original's init; ``"modern"``:
             batch norm with weights and He's init.
+        device: Where the layers are built; None: PyTorch's default device.
+        dtype: The precision of parameters and buffers; None: PyTorch's default dtype.
 
     Shape:
         - Input: (N, latent_size).
@@ -76,13 +85,15 @@ class LSGANGenerator(nn.Module):
         base_channels: int = 128,
         upsampling: str = "raw_reshape",
         variant: str = "as_coded",
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        check_int(owner, "latent_size", latent_size)
-        check_int(owner, "out_channels", out_channels)
-        check_int(owner, "image_size", image_size)
-        check_int(owner, "base_channels", base_channels)
+        latent_size = check_int(owner, "latent_size", latent_size)
+        out_channels = check_int(owner, "out_channels", out_channels)
+        image_size = check_int(owner, "image_size", image_size)
+        base_channels = check_int(owner, "base_channels", base_channels)
         check_choice(owner, "upsampling", upsampling, UPSAMPLINGS)
         check_choice(owner, "variant", variant, ("as_coded", "modern"))
         if base_channels % 4:
@@ -100,15 +111,23 @@ class LSGANGenerator(nn.Module):
         base = base_channels
         self.start_size = math.ceil(image_size / 4)
         features = self.start_size**2 * base
-        self.project = nn.Linear(latent_size, features)
-        self.project_norm = feature_norm(features)
-        self.activation = nn.ReLU()
-        self.conv_quarter = self._convolution(base, 2 * base, norm_layer)
-        self.conv_half = self._convolution(base // 2, base, norm_layer)
-        self.conv_full = ConvNormAct(
-            base // 4, out_channels, kernel_size=5, activation_layer=nn.Tanh
-        )
-        (gas2018_generator if coded else he)(self)
+        sizes = {
+            "latent_size": latent_size,
+            "out_channels": out_channels,
+            "image_size": image_size,
+            "base_channels": base_channels,
+        }
+        with placed(owner, device, dtype, **sizes) as put:
+            self.project = nn.Linear(latent_size, features)
+            self.project_norm = feature_norm(features)
+            self.activation = nn.ReLU()
+            self.conv_quarter = self._convolution(base, 2 * base, norm_layer)
+            self.conv_half = self._convolution(base // 2, base, norm_layer)
+            self.conv_full = ConvNormAct(
+                base // 4, out_channels, kernel_size=5, activation_layer=nn.Tanh
+            )
+            (gas2018_generator if coded else he)(self)
+            put(self)
 
     @staticmethod
     def _convolution(
@@ -125,9 +144,7 @@ class LSGANGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, latent_size) -> (N, out_channels, image_size, image_size)."""
-        if z.dim() != 2 or z.shape[1] != self.latent_size:
-            expected = f"expected input of shape (N, {self.latent_size})"
-            raise ValueError(f"{type(self).__name__}: {expected}, got {tuple(z.shape)}.")
+        check_matrix(type(self).__name__, "z", z, self.latent_size)
         upsample = _raw_reshape if self.upsampling == "raw_reshape" else _pixel_shuffle
         x = self.activation(self.project_norm(self.project(z)))
         # N x base x S/4 x S/4, in channels-last memory as the original's

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gaslayers._checks import is_traced
+from gaslayers.lean.modules import register_known
 
 
 class FrozenNorm2d(nn.Module):
@@ -40,6 +44,11 @@ class FrozenNorm2d(nn.Module):
         self.register_buffer("weight", torch.empty(num_features))
         self.reset_parameters()
 
+    @property
+    def bias(self) -> Tensor:
+        """The offsets, 0 for ever: what is written into them is lost."""
+        return torch.zeros_like(self.weight)
+
     def reset_parameters(self) -> None:
         """Draw the constant weights anew."""
         nn.init.normal_(self.weight, 1.0, self.weight_std)
@@ -64,7 +73,15 @@ def _fix_weight_at_one(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
     norm.register_buffer("weight", ones)
 
 
-class OffsetBatchNorm1d(nn.BatchNorm1d):
+class _Traceable(_BatchNorm):
+    """A subclass of PyTorch's norms, whose forward `torch.fx` looks into, unlike theirs."""
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002  (PyTorch's name)
+        if not is_traced(input):
+            super()._check_input_dim(input)  # type: ignore[no-untyped-call]  # untyped
+
+
+class OffsetBatchNorm1d(_Traceable, nn.BatchNorm1d):
     """Batch norm over features with a trainable offset and no trainable weight.
 
     Args:
@@ -84,7 +101,8 @@ class OffsetBatchNorm1d(nn.BatchNorm1d):
         _fix_weight_at_one(self)
 
 
-class OffsetBatchNorm2d(nn.BatchNorm2d):
+@register_known
+class OffsetBatchNorm2d(_Traceable, nn.BatchNorm2d):
     """Batch norm over channels with a trainable offset and no trainable weight.
 
     Args:

@@ -27,8 +27,8 @@ class Switches:
             source only the stem's is.
         transition_channels: What a transition narrows to; 4 in the source. None: half.
         activation: ``"relu"`` or ``"leaky_relu"`` (slope 0.2).
-        head: ``"sigmoid"``, the source's, whose saturation is an absorbing state, or
-            ``"linear"``, the LSGAN paper's.
+        head: ``"sigmoid"``, the source's, whose gradient is zero where it rounds to 0 or 1,
+            or ``"linear"``, the LSGAN paper's.
         init: ``"gas2018"`` (truncated normal of std 0.02) or ``"he"``.
 
     Raises:
@@ -55,7 +55,7 @@ class Switches:
             check_choice(owner, field, getattr(self, field), get_args(kinds[field]))
         for field in ("bottleneck", "inner_norm", "depthwise_dense_layers"):
             check_bool(owner, field, getattr(self, field))
-        check_float(owner, "width_multiplier", self.width_multiplier, above=0.0)
+        check_float(owner, "width_multiplier", self.width_multiplier, above=0.0, maximum=2**31)
         check_int(owner, "dense_blocks", self.dense_blocks)
         if self.transition_channels is not None:
             check_int(owner, "transition_channels", self.transition_channels)

@@ -5,9 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gaslayers._checks import bad_value
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
 from gaslayers.study.randomness import make_generator
+
+
+def check_batch_size(config: RunConfig, digits: Digits) -> None:
+    """Refuse a batch that would hold an image twice, or be shorter than the generated one.
+
+    Raises:
+        ValueError: A batch is larger than the data.
+    """
+    total = len(digits)
+    if config.batch_size > total:
+        rule = f"be at most {total}, the number of digits"
+        raise bad_value("RunConfig", "batch_size", rule, config.batch_size)
 
 
 class RealBatches:
@@ -16,9 +29,13 @@ class RealBatches:
     Args:
         digits: The data.
         config: Batch size, seed, order and range of the pixels.
+
+    Raises:
+        ValueError: A batch is larger than the data.
     """
 
     def __init__(self, digits: Digits, config: RunConfig) -> None:
+        check_batch_size(config, digits)
         self.digits = digits
         self.config = config
         self._epoch = -1
@@ -29,7 +46,7 @@ class RealBatches:
         size, total = self.config.batch_size, len(self.digits.images)
         if not self.config.shuffle:
             return self._images(torch.arange(iteration * size, (iteration + 1) * size) % total)
-        batches = max(1, total // size)
+        batches = total // size
         epoch, batch = divmod(iteration, batches)
         if epoch != self._epoch:
             generator = make_generator(self.config.seed, "data order", epoch)

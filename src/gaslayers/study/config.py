@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from gaslayers.models import CASES, VARIANTS
+from gaslayers.study.optimizers import LARGEST_RATE
+
+SMALLEST_RATE = 1e-30
+"""A step at a smaller rate is rounded to none in float32."""
 
 SAMPLE_COUNT = 32
 
@@ -53,9 +58,21 @@ class RunConfig(BaseModel):
             raise ValueError(f"must be one of {', '.join(VARIANTS)}, got {value!r}")
         return value
 
+    @field_validator("learning_rate")
+    @classmethod
+    def _usable_rate(cls, value: float) -> float:
+        if not SMALLEST_RATE <= value <= LARGEST_RATE:
+            # Not a ValueError, in front of whose sentence pydantic would write that it is one.
+            raise PydanticCustomError(
+                "rate",
+                "Input should be finite, from {smallest} to {largest}",
+                {"smallest": SMALLEST_RATE, "largest": LARGEST_RATE},
+            )
+        return value
+
     @property
     def name(self) -> str:
-        """The run's folder: case, variant and seed."""
+        """The name of the run's folder, which tells its case, variant and seed."""
         return f"{self.case}-{self.variant}-seed{self.seed}"
 
     @property

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from gaslayers._checks import bad_value, check_choice, check_int
+from gaslayers._checks import (
+    bad_type,
+    bad_value,
+    check_choice,
+    check_int,
+    check_memory_efficient,
+)
 from gaslayers._typing import MemoryEfficient
 from gaslayers.accounting import peak_memory
 from gaslayers.losses import LSGANDiscriminatorLoss
-from gaslayers.models import CASES, build_discriminator
+from gaslayers.models import CASES, VARIANTS, build_discriminator
 from gaslayers.study.memory import DiscriminatorStep
 
 _OWNER = "fit_base_filters"
+_MOST = 2**50
+"""Bytes of a budget, or numbers in a batch: more than any memory holds."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,8 @@ def fit_base_filters(
 
     Raises:
         TypeError: A size that is no int.
-        ValueError: An unknown case, a size below 1, a budget that not even two filters fit.
+        ValueError: An unknown case, a size below 1, a budget that not even two filters fit, or one
+            that is filled by more than this machine has addresses for.
 
     Example:
         >>> fit = fit_base_filters("inception_8", budget_bytes=2**20, batch_size=8)
@@ -74,25 +87,39 @@ def fit_base_filters(
         True
     """
     check_choice(_OWNER, "case", case, CASES)
+    check_choice(_OWNER, "variant", variant, VARIANTS)
+    check_memory_efficient(_OWNER, memory_efficient)
     check_int(_OWNER, "budget_bytes", budget_bytes)
+    if budget_bytes > _MOST:
+        raise bad_value(_OWNER, "budget_bytes", "be <= 2^50", budget_bytes)
     check_int(_OWNER, "batch_size", batch_size)
+    check_int(_OWNER, "in_channels", in_channels)
+    check_int(_OWNER, "image_size", image_size, minimum=16)
+    shape = (batch_size, in_channels, image_size, image_size)
+    if math.prod(shape) > _MOST:
+        raise bad_value(_OWNER, "batch_size", "make at most 2^50 numbers of images", batch_size)
+    if optimizer is not None and not callable(optimizer):
+        raise bad_type(_OWNER, "optimizer", "be a class of optimisers or None", optimizer)
 
     def build(filters: int) -> nn.Module:
-        return build_discriminator(
-            case,
-            variant=variant,
-            base_filters=filters,
-            in_channels=in_channels,
-            image_size=image_size,
-            memory_efficient=memory_efficient,
-        )
+        with torch.device("meta"):
+            network = build_discriminator(
+                case,
+                variant=variant,
+                base_filters=filters,
+                in_channels=in_channels,
+                image_size=image_size,
+                memory_efficient=memory_efficient,
+            )
+        return _without_values(network)
 
-    images = torch.zeros(batch_size, in_channels, image_size, image_size)
+    images = _reserve("batch_size", batch_size, lambda: torch.empty(shape))
 
     def peak(pairs: int) -> int:
         """Of two filters a pair: every case takes even numbers."""
-        step = DiscriminatorStep(build(2 * pairs), LSGANDiscriminatorLoss())
-        return peak_memory(step, (images, images.clone()), optimizer=optimizer).peak
+        network = _reserve("budget_bytes", budget_bytes, lambda: build(2 * pairs))
+        step = DiscriminatorStep(network, LSGANDiscriminatorLoss())
+        return peak_memory(step, (images, torch.empty_like(images)), optimizer=optimizer).peak
 
     fits, fails = 0, 1
     peaks: dict[int, int] = {}
@@ -113,3 +140,21 @@ def fit_base_filters(
         next_peak_bytes=peaks[fails],
         budget_bytes=budget_bytes,
     )
+
+
+def _without_values(network: nn.Module) -> nn.Module:
+    """Give a network memory that nobody writes to, so that a wide one takes none."""
+    network.to_empty(device="cpu")
+    for buffer in network.buffers():
+        if buffer.numel() == 1:  # a counter, whose value a pass may read
+            buffer.zero_()
+    return network
+
+
+def _reserve(argument: str, value: int, make: Callable[[], _T]) -> _T:
+    """Make what takes addresses alone; where there are not enough, name the argument."""
+    try:
+        return make()
+    except RuntimeError as error:
+        rule = "ask for no more than this machine has addresses for"
+        raise bad_value(_OWNER, argument, rule, value) from error

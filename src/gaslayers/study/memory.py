@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from gaslayers.accounting import measure_peak, peak_memory, saved_bytes
 from gaslayers.lean.native import availability as native
+from gaslayers.losses import LSGANDiscriminatorLoss
 from gaslayers.models import build_discriminator
+from gaslayers.study.config import RunConfig
 from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.randomness import seeded_init
 from gaslayers.study.records import MemoryPrediction, MemoryReading
@@ -41,10 +43,16 @@ def predict_discriminator_step(game: Game) -> MemoryPrediction:
     In it are both batches of images, D and its optimiser; G is not. Its operators are PyTorch's:
     records tell the same whether or not kernels were compiled, which keep less and peak lower.
     """
-    config = game.config
+    # Seeds and lengths differ within a study, and no byte depends on them.
+    return _predict(game.config.model_copy(update={"seed": 0, "iterations": 1}))
+
+
+@functools.cache
+def _predict(config: RunConfig) -> MemoryPrediction:
     size = (config.batch_size, 1, 28, 28)
     images = [torch.zeros(size).contiguous(memory_format=torch.channels_last) for _ in range(2)]
     optimizer = functools.partial(make_optimizer, config=config)
+    loss = LSGANDiscriminatorLoss(reduction=config.loss_reduction)
     saved, peaks = {}, {}
     for is_lean in (True, False):
         with seeded_init(config.seed, "init of D"):
@@ -52,7 +60,7 @@ def predict_discriminator_step(game: Game) -> MemoryPrediction:
                 config.case, variant=config.variant, memory_efficient=is_lean
             )
         discriminator = discriminator.to(memory_format=torch.channels_last)
-        step = DiscriminatorStep(discriminator, game.discriminator_loss)
+        step = DiscriminatorStep(discriminator, loss)
         with native.switched_off():
             saved[is_lean] = saved_bytes(step, tuple(images))
             peaks[is_lean] = peak_memory(step, tuple(images), optimizer=optimizer).peak

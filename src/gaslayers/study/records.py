@@ -8,8 +8,8 @@
         samples/000200.png      32 images from fixed noise, four rows of eight
         checkpoint.safetensors  both networks and optimisers after the last saved iteration
 
-A run is finished when its record is there. Every file is written under another name and then
-renamed, so that a reader or a killed writer never leaves half of one.
+A run is finished when its record is there. Every file is written under another name, which ends in
+``.part``, and then renamed, so that a reader or a killed writer never leaves half of one.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torchvision.utils import make_grid
 
 from gaslayers.study.config import RunConfig
 
 GRID_COLUMNS = 8
+
+# What a writer that is killed leaves behind, by this version's names and by any that say so.
+_LEFTOVER = re.compile(
+    r"\.(record\.json|curves\.csv|checkpoint\.safetensors|\d+\.png)\..+|.+\.(part|tmp)"
+)
 
 
 class CurvePoint(BaseModel):
@@ -97,13 +103,25 @@ class Record(BaseModel):
     iterations_done: int
     seconds: float
     processor_seconds: float
-    iterations_per_second: float
     discriminator_parameters: int
     generator_parameters: int
     discriminator_forward_flops: int
     flops_convention: str
     memory: MemoryReading | None = None
     memory_predicted: MemoryPrediction | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_rate(cls, data: Any) -> Any:
+        # Older records hold iterations per second of the clock: how busy the machine was.
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if name != "iterations_per_second"}
+        return data
+
+    @property
+    def iterations_per_processor_second(self) -> float:
+        """Iterations over the processor time that they took, whatever else the machine did."""
+        return self.iterations_done / self.processor_seconds if self.processor_seconds else 0.0
 
 
 class RunFolder:
@@ -151,6 +169,19 @@ class RunFolder:
         """The sample grids by iteration, in order."""
         return {int(path.stem): path for path in sorted(self.samples_path.glob("*.png"))}
 
+    def remove_leftovers(self) -> None:
+        """Remove what killed writers left; for who holds the lock, as others may be writing."""
+        for folder in (self.path, self.samples_path):
+            for path in folder.glob("*"):
+                if _LEFTOVER.fullmatch(path.name) and path.is_file():
+                    path.unlink(missing_ok=True)
+
+    def remove_other_samples(self, config: RunConfig) -> None:
+        """Remove the grids that this configuration does not save, as the last of a shorter run."""
+        for iteration, path in self.sample_paths().items():
+            if not config.is_sampled(iteration):
+                path.unlink(missing_ok=True)
+
     def write_samples(self, iteration: int, images: torch.Tensor) -> None:
         """Write images of shape (N, 1, H, W) in [0, 1] as one grey grid without gaps."""
         grid = make_grid(images, nrow=GRID_COLUMNS, padding=0)[0]
@@ -163,7 +194,7 @@ class RunFolder:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is there in full or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

@@ -45,7 +45,7 @@ class Replay:
     is_same_release: bool
 
     def differences(self) -> list[float]:
-        """Of each loss from the recorded one, relative as `TOLERANCE` says."""
+        """Of each loss from the recorded one, relative as ``TOLERANCE`` says."""
         return [
             _difference(getattr(live, loss), getattr(recorded, loss))
             for live, recorded in zip(self.live, self.recorded, strict=True)

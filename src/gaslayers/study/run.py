@@ -17,6 +17,7 @@ from gaslayers.study.data import Digits
 from gaslayers.study.memory import measure_discriminator_step, predict_discriminator_step
 from gaslayers.study.program import code_hash
 from gaslayers.study.records import CurvePoint, Machine, Record, RunFolder
+from gaslayers.study.stopping import deferring_sigterm
 from gaslayers.study.training import Game, NonFiniteLossError
 
 CHECKPOINT_SECONDS = 15.0
@@ -33,10 +34,13 @@ def run(
     *,
     preset: str,
     on_iteration: OnIteration,
+    shorter: RunConfig | None = None,
 ) -> Record:
     """Train, continuing from a checkpoint where there is one, and leave a finished run folder.
 
-    The result is the same, bit for bit on one CPU, however often the run was killed on its way.
+    The result is the same, bit for bit on one CPU, however often the run was killed on its way,
+    and whether it was asked for at once or made longer. Two processes must not run one folder:
+    `sweep` holds its lock.
 
     Args:
         config: What the run is.
@@ -45,14 +49,20 @@ def run(
         fabric: Where it runs.
         preset: The preset's name, for the record.
         on_iteration: Called after each iteration.
+        shorter: The configuration of the finished run in the folder that this one makes longer.
 
     Raises:
         CheckpointError: The folder holds a checkpoint that cannot be continued from.
+        Terminated: SIGTERM came; where training had begun, a checkpoint of it is saved.
     """
+    folder.remove_leftovers()
     game = Game(config, digits, fabric)
     program = code_hash(config)
-    if folder.checkpoint_path.exists():
-        progress = load_checkpoint(folder.checkpoint_path, game, code_hash=program)
+    if shorter is not None or folder.checkpoint_path.exists():
+        progress = load_checkpoint(folder.checkpoint_path, game, code_hash=program, shorter=shorter)
+        if shorter is not None:
+            _lengthen(game, folder, progress)
+        folder.remove_other_samples(config)
         on_iteration(progress.next_iteration, None)
     else:
         progress = Progress(
@@ -74,26 +84,42 @@ def run(
     return record
 
 
+def _lengthen(game: Game, folder: RunFolder, progress: Progress) -> None:
+    """Make a finished run the unfinished beginning of a longer one."""
+    config = game.config
+    progress.config_hash = config.config_hash
+    # The last iteration of the shorter run was read whether or not it was its turn.
+    progress.curves = [point for point in progress.curves if config.is_logged(point.iteration)]
+    save_checkpoint(folder.checkpoint_path, game, progress)
+    # Not before: with the record goes the knowledge that the shorter run was finished.
+    folder.record_path.unlink()
+    folder.curves_path.unlink(missing_ok=True)
+
+
 def _train(game: Game, folder: RunFolder, progress: Progress, on_iteration: OnIteration) -> None:
     config = game.config
     saved = started = time.monotonic()
     busy_before = time.process_time() - progress.processor_seconds
     started -= progress.seconds
-    for iteration in range(progress.next_iteration, config.iterations):
-        game.iterate(iteration)
-        point = game.evaluate(iteration) if config.is_logged(iteration) else None
-        if point is not None:
-            progress.curves.append(point)
-        if config.is_sampled(iteration):
-            folder.write_samples(iteration, game.sample())
-        progress.next_iteration = iteration + 1
-        progress.seconds = time.monotonic() - started
-        progress.processor_seconds = time.process_time() - busy_before
-        last = progress.next_iteration == config.iterations
-        if last or time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            save_checkpoint(folder.checkpoint_path, game, progress)
-            saved = time.monotonic()
-        on_iteration(progress.next_iteration, point)
+    with deferring_sigterm() as must_stop:
+        for iteration in range(progress.next_iteration, config.iterations):
+            game.iterate(iteration)
+            point = game.evaluate(iteration) if config.is_logged(iteration) else None
+            if point is not None:
+                progress.curves.append(point)
+            if config.is_sampled(iteration):
+                folder.write_samples(iteration, game.sample())
+            progress.next_iteration = iteration + 1
+            progress.seconds = time.monotonic() - started
+            progress.processor_seconds = time.process_time() - busy_before
+            last = progress.next_iteration == config.iterations
+            stops = must_stop()
+            if last or stops or time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                save_checkpoint(folder.checkpoint_path, game, progress)
+                saved = time.monotonic()
+            on_iteration(progress.next_iteration, point)
+            if stops:
+                break
 
 
 def _make_record(
@@ -116,7 +142,6 @@ def _make_record(
         iterations_done=done,
         seconds=progress.seconds,
         processor_seconds=progress.processor_seconds,
-        iterations_per_second=done / progress.seconds if progress.seconds else 0.0,
         discriminator_parameters=cost.params,
         generator_parameters=count(game.generator, (latent,)).params,
         discriminator_forward_flops=config.batch_size * cost.flops,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 from pydantic import ValidationError
 
+from gaslayers.study.batches import check_batch_size
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
 from gaslayers.study.records import Record, RunFolder
 from gaslayers.study.run import OnIteration, run
+from gaslayers.study.stopping import ending_at_sigterm
 
 # How long to wait for a run that another process holds, in the first round and in the second.
 AT_ONCE, FOR_EVER = 0, -1
@@ -39,7 +42,8 @@ def sweep(
 
     Several processes may sweep one folder: each run is done by the one that holds its lock, and
     the locks of a killed process are free again. Runs that another process works on are put off
-    to the end and then waited for.
+    to the end and then waited for. A finished run of fewer iterations goes on to as many as are
+    asked for. SIGTERM saves the run that is training and ends the program with status 143.
 
     Args:
         configs: The runs.
@@ -52,10 +56,14 @@ def sweep(
     Raises:
         ForeignRunError: The record of another configuration, or a damaged one, is in the way.
         CheckpointError: A checkpoint that cannot be continued from is in the way.
+        Terminated: SIGTERM came.
+        ValueError: A batch is larger than the data.
     """
     configs = list(configs)
-    for timeout in (AT_ONCE, FOR_EVER):
-        for config in configs:
+    for config in configs:
+        check_batch_size(config, digits)
+    with ending_at_sigterm():
+        for timeout, config in itertools.product((AT_ONCE, FOR_EVER), configs):
             with contextlib.suppress(Timeout):
                 _finish(config, out, digits, fabric, preset=preset, on_run=on_run, timeout=timeout)
     return [_read_record(RunFolder(out / config.name)) for config in configs]
@@ -74,13 +82,40 @@ def _finish(
     folder = RunFolder(out / config.name)
     folder.path.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.lock_path, timeout=timeout):
-        if not folder.record_path.exists():
-            run(config, folder, digits, fabric, preset=preset, on_iteration=on_run(config))
-        elif _read_record(folder).config_hash != config.config_hash:
-            raise ForeignRunError(
-                f"{folder.record_path} is the record of another configuration. "
-                "Choose another folder, or delete that one to run this configuration."
-            )
+        shorter = None
+        if folder.record_path.exists():
+            record = _read_record(folder)
+            if record.config_hash == config.config_hash:
+                folder.remove_leftovers()
+                return
+            shorter = record.config
+            _check_extension(folder, shorter, config)
+        on_iteration = on_run(config)
+        run(
+            config,
+            folder,
+            digits,
+            fabric,
+            preset=preset,
+            on_iteration=on_iteration,
+            shorter=shorter,
+        )
+
+
+def _check_extension(folder: RunFolder, done: RunConfig, config: RunConfig) -> None:
+    """Refuse to go on from a finished run unless it is this one with fewer iterations."""
+    is_same_otherwise = done.model_copy(update={"iterations": config.iterations}) == config
+    if not is_same_otherwise or done.iterations >= config.iterations:
+        raise ForeignRunError(
+            f"{folder.record_path} is the record of another configuration. "
+            "Choose another folder, or delete that one to run this configuration."
+        )
+    if not folder.checkpoint_path.exists():
+        raise ForeignRunError(
+            f"{folder.checkpoint_path} is missing, from which the {done.iterations} iterations of "
+            f"this run would go on to {config.iterations}. "
+            "Choose another folder, or delete that one to run this configuration."
+        )
 
 
 def _read_record(folder: RunFolder) -> Record:

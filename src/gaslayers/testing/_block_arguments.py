@@ -70,9 +70,17 @@ def _bottleneck_channels(arguments: Mapping[str, Any]) -> Strategy:
     return st.none() | st.tuples(*[st.integers(1, 4)] * branches)
 
 
+def _padding(arguments: Mapping[str, Any]) -> Strategy:
+    """From what lets a kernel fit a map of one pixel to where it would read zeros alone."""
+    reach = arguments["dilation"] * (arguments["kernel_size"] - 1)
+    side = st.integers(-(-reach // 2), reach)
+    return st.none() | side | st.tuples(side, side)
+
+
 # What an argument may be once the others are drawn: groups divide both sizes, branches sum up.
 _BOUND_ARGUMENTS: dict[str, Callable[[Mapping[str, Any]], Strategy]] = {
     "groups": _groups,
+    "padding": _padding,
     "branch_channels": _branch_channels,
     "bottleneck_channels": _bottleneck_channels,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -57,13 +59,25 @@ def unsettle(block: nn.Module) -> None:
             value.add_(torch.rand_like(value), alpha=0.3)
 
 
-def training_pass(block: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Run forward and backward in training mode; return output, gradients and buffers by name.
+def training_pass(
+    block: nn.Module,
+    x: Tensor,
+    *,
+    training: bool = True,
+    lay_out_grad: Callable[[Tensor], Tensor] = torch.clone,
+) -> dict[str, Tensor]:
+    """Run forward and backward; return output, gradients and buffers by name.
 
     Dropout layers are off: their masks depend on the memory order that some checks vary.
+
+    Args:
+        block: The block, which ends in another state.
+        x: Its input.
+        training: Whether it trains or evaluates.
+        lay_out_grad: Makes the gradient of the output out of a contiguous one.
     """
     torch.manual_seed(0)
-    block.train()
+    block.train(training)
     for module in block.modules():
         if isinstance(module, DROPOUTS):
             module.eval()
@@ -72,7 +86,8 @@ def training_pass(block: nn.Module, x: Tensor) -> dict[str, Tensor]:
     y = block(x)
     # A norm makes the sum of its outputs constant; uneven weights leave gradients to compare.
     weights = torch.linspace(-1.0, 1.0, y.numel(), dtype=y.dtype, device=y.device)
-    (y * weights.view(y.shape)).sum().backward()
+    if y.requires_grad:
+        y.backward(lay_out_grad(weights.view(y.shape)))
     results = {"the output": y.detach()}
     if x.grad is not None:
         results["the input's gradient"] = x.grad

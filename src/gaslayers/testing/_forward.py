@@ -48,21 +48,6 @@ def check_no_grad(block: nn.Module, x: Tensor) -> None:
         require_close(found, expected, f"the output under no_grad with training={training}")
 
 
-def _strided(x: Tensor) -> Tensor:
-    """The same numbers with a gap after each: contiguous in no memory format."""
-    return torch.stack([x, torch.full_like(x, torch.nan)], dim=-1)[..., 0]
-
-
-def check_layouts(block: nn.Module, x: Tensor) -> None:
-    """Channels-last and strided memory give the outputs, gradients and buffers of contiguous."""
-    expected = training_pass(copy.deepcopy(block), x)
-    last = copy.deepcopy(block).to(memory_format=torch.channels_last)
-    actual = training_pass(last, x.contiguous(memory_format=torch.channels_last))
-    require_same_pass(actual, expected, "in channels-last memory")
-    actual = training_pass(copy.deepcopy(block), _strided(x))
-    require_same_pass(actual, expected, "for a strided input")
-
-
 def check_batch_independence(block: nn.Module, x: Tensor) -> None:
     """In eval mode an image's output does not depend on the other images of its batch."""
     block.eval()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers._checks import bad_type, bad_value, check_choice, check_int, check_int_sequence
-from gaslayers.testing import _copies, _forward, _gradients
+from gaslayers.testing import _copies, _forward, _gradients, _layout_checks
 from gaslayers.testing._common import ContractError, unsettle
 
 _CHECKS: dict[str, Callable[..., None]] = {
@@ -24,7 +24,7 @@ _CHECKS: dict[str, Callable[..., None]] = {
     "gradcheck": _gradients.check_gradcheck,
     "gradgradcheck": _gradients.check_gradgradcheck,
     "frozen": _gradients.check_frozen,
-    "layouts": _forward.check_layouts,
+    "layouts": _layout_checks.check_layouts,
     "batch_independence": _forward.check_batch_independence,
     "state_dict": _copies.check_state_dict,
     "pickle": _copies.check_pickle,
@@ -83,7 +83,10 @@ def check_block(
     - ``parameter_gradients``, ``gradcheck``, ``gradgradcheck``: gradients are there, finite and
       equal to finite differences, twice.
     - ``frozen``: frozen parameters leave the input's gradient as it is.
-    - ``layouts``: channels-last and strided inputs change no output, gradient or statistic.
+    - ``layouts``: no layout in memory changes an output, gradient or statistic: of the weights
+      (channels-last, some of them, loaded with ``assign=True``), of the input and of the output's
+      gradient (slices, crops, steps, transposed, expanded). Where the block has
+      ``memory_efficient``, the same without it.
     - ``batch_independence``: in eval mode the images of a batch do not see each other.
     - ``repr``: ``Class(extra_repr)`` builds the block again.
     - ``meta``, ``compile``: the block runs on the meta device and in one compiled graph.

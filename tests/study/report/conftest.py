@@ -108,7 +108,6 @@ def make_run(
         iterations_done=done,
         seconds=10.0 * number + 0.25,
         processor_seconds=15.0 * number + 0.75,
-        iterations_per_second=done / (10.0 * number + 0.25),
         discriminator_parameters=12345 * number,
         generator_parameters=1000,
         discriminator_forward_flops=1_234_567_890 * number,

@@ -138,8 +138,10 @@ class Branch:
             result: Tensor | None = None
             by_kernels = False
             if self._needs_output_of(i):
-                if inner is None or torch.is_grad_enabled():  # as a function of x
+                if inner is None:
                     inner = following.norm_input(convolution.forward(x, slots))
+                elif torch.is_grad_enabled():  # as a function of x
+                    inner = convolution.known(inner, x, slots, following.slope_before)
                 is_last = i + 1 == len(self.convolutions)
                 is_read = not is_even(grad) if is_last else self._reads(i + 1, slots)
                 by_kernels = following.runs_by_kernels(inner, slots)

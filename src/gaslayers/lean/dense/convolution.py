@@ -5,11 +5,13 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaslayers.lean.activations import IDENTITY, activation_backward
 from gaslayers.lean.dense.slots import Slot, Slots
 from gaslayers.lean.inception.kernels import Kernel, join
 from gaslayers.lean.precision import cast
@@ -73,9 +75,22 @@ class Convolution(abc.ABC):
         if not any(mask):
             return None
         weight, bias = self._kernel(slots)
-        grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-            cast(grad, slots.dtype),
-            self._operand(x, slots),
+        grad_x, grad_weight, grad_bias = self.gradients(
+            cast(grad, slots.dtype), self._operand(x, slots), weight, bias, mask
+        )
+        self._put(slots, grad_weight, grad_bias)
+        if grad_x is not None and self.extra_padding:
+            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
+        return grad_x if grad_x is None else cast(grad_x, x.dtype)
+
+    def gradients(
+        self, grad: Tensor, operand: Tensor, weight: Tensor, bias: Tensor | None, mask: list[bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Those of what it convolves, of the weight and of the bias, where ``mask`` says so."""
+        found: tuple[Tensor | None, Tensor | None, Tensor | None]
+        found = torch.ops.aten.convolution_backward(
+            grad,
+            operand,
             weight,
             None if bias is None else list(bias.shape),
             [1, 1],
@@ -86,10 +101,45 @@ class Convolution(abc.ABC):
             self.groups,
             mask,
         )
-        self._put(slots, grad_weight, grad_bias)
-        if grad_x is not None and self.extra_padding:
-            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
-        return grad_x if grad_x is None else cast(grad_x, x.dtype)
+        return found
+
+    def known(self, made: Tensor, x: Tensor, slots: Slots, slope: float) -> Tensor:
+        """What `forward` and an activation made, which was kept, as a function of ``x``."""
+        operand = self._operand(x, slots)
+        return KnownConvolution.apply(self, slope, made, operand, *self._kernel(slots))
+
+
+class KnownConvolution(torch.autograd.Function):
+    """What a convolution and an activation made, as a function of what they made it from.
+
+    Under a gradient penalty the graph holds what a layer made. A second copy of what was kept
+    would lift the peak above that of the plain composition.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        convolution: Convolution,
+        slope: float,
+        made: Tensor,
+        operand: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        """(N, out_channels, H, W) -> the same, in the same memory."""
+        ctx.convolution, ctx.slope = convolution, slope
+        ctx.save_for_backward(operand, weight, bias, made if slope != IDENTITY else None)
+        return made.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, out_channels, H, W) -> the gradients of operand, weight and bias."""
+        operand, weight, bias, activated = ctx.saved_tensors
+        if activated is not None:
+            grad = activation_backward(grad, activated > 0, ctx.slope)
+        mask = list(ctx.needs_input_grad[3:])
+        found = ctx.convolution.gradients(grad, operand, weight, bias, mask)
+        return None, None, None, *found
 
 
 @dataclasses.dataclass(frozen=True)

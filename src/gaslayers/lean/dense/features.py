@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaslayers.lean.batch_norm import BatchNormCall, running_of, saved_behind_running
 from gaslayers.lean.dense.layer import Layer
 from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
+from gaslayers.lean.rerun import check_dtypes, dtypes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Plan:
     out_channels: int
     eps: float | None
 
+    @property
+    def calls(self) -> list[BatchNormCall]:
+        """Those of all norms that take the batch's statistics."""
+        return [call for layer in self.layers for call in layer.calls]
+
 
 class DenseFeatures(torch.autograd.Function):
     """The whole block, from the input and the parameters to all features.
@@ -48,7 +55,7 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        calls = [call for layer in plan.layers for call in layer.calls]
+        calls = plan.calls
         slots = Slots(tensors, dtype, x, calls=calls)
         layout = layout_of(x)
         shape = (x.shape[0], plan.out_channels, *x.shape[2:])
@@ -65,6 +72,8 @@ class DenseFeatures(torch.autograd.Function):
             nonlocal written
             start, written = written, written + new.shape[1]
             place = features[:, start:written]
+            # As concatenating does: convolutions may make maps in another memory format.
+            new = new if layout_of(new) == layout else new.contiguous(memory_format=layout)
             if moments is None or plan.eps is None or start >= moments.shape[1]:
                 place.copy_(new)
             else:
@@ -88,14 +97,18 @@ class DenseFeatures(torch.autograd.Function):
                 write(new)
         if moments is not None:
             track(untracked, moments, slots)
-        ctx.plan, ctx.dtype, ctx.layout, ctx.tensor_count = plan, dtype, layout, len(tensors)
-        ctx.save_for_backward(features, moments, *tensors, *kept)
+        ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
+        saved = (features, moments, *tensors, *kept)
+        ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
+        ctx.save_for_backward(*running_of(calls), *saved)
         return features
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        features, moments, *rest = ctx.saved_tensors
+        saved = saved_behind_running(ctx.saved_tensors, ctx.plan.calls)
+        check_dtypes(saved, ctx.dtypes)
+        features, moments, *rest = saved
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, features, wanted, grad)

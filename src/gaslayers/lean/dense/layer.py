@@ -55,7 +55,8 @@ class Layer:
         operators need what it read to be in, where it is a slice.
         """
         by_kernels = self.front.runs_by_kernels(read, slots)
-        if not by_kernels and layout is not None:
+        # Under a gradient penalty the graph would hold the copy, too.
+        if not by_kernels and layout is not None and not torch.is_grad_enabled():
             read = read.contiguous(memory_format=layout)
         activated = self._activated(read, slots, moments, by_kernels=by_kernels)
         wants_activated = wants_read or slots.wants(*self.front.parameters)

@@ -35,7 +35,7 @@ def write_and_measure(x: Tensor, place: Tensor, moments: Tensor, eps: float, slo
         eps: Added to the variance.
         slots: Tells whether kernels run.
     """
-    if slots.by_kernels and suits(x):
+    if slots.by_kernels and suits(x) and suits(place):
         native_norm.measure(x, moments, eps, to=place)
         return
     x = cast(x, place.dtype)
@@ -81,6 +81,7 @@ class BatchNorm:
 
     def run(self, x: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
         """The module's own call: the normalised batch, and what `forward` takes as its moments."""
+        self.call.check_sizes(x.shape[1])
         call = slots.begin(self.call)
         normed, mean, inverse_std = torch.native_batch_norm(
             x,
@@ -108,6 +109,7 @@ class BatchNorm:
         if torch.is_grad_enabled():  # the statistics are functions of x, too
             mean, variance = slots.get(self.mean), slots.get(self.variance)
             return F.batch_norm(x, mean, variance, weight, bias, self.reads_batch, 0.0, self.eps)
+        self.call.check_sizes(x.shape[1])
         mean, scale = self._mean_and_inverse_std(slots, moments)
         if weight is not None:
             scale = scale * weight
@@ -156,8 +158,10 @@ def track(norms: Iterable[BatchNorm], moments: Tensor, slots: Slots) -> None:
         call = slots.begin(norm.call)
         if call.training and call.running_mean is not None and call.running_var is not None:
             means, variances = by_momentum.setdefault(call.momentum, ([], []))
-            means.append(call.running_mean)
-            variances.append(call.running_var)
+            # The same memory, but the change is not counted: autograd keeps these tensors, and
+            # PyTorch's norm, too, moves them without a count.
+            means.append(call.running_mean.data)
+            variances.append(call.running_var.data)
     for momentum, (means, variances) in by_momentum.items():
         new_means = [mean[: len(own)] for own in means]
         new_variances = [variance[: len(own)] for own in variances]

@@ -48,6 +48,11 @@ class NormActivation:
         """Those of the activations before and behind the norm."""
         return (self.slope, IDENTITY) if self.activation_first else (IDENTITY, self.slope)
 
+    @property
+    def slope_before(self) -> float:
+        """That of the activation in front of the norm."""
+        return self._slopes[0]
+
     def runs_by_kernels(self, norm_input: Tensor, slots: Slots) -> bool:
         """Whether kernels of our own take this map, or slice of the channels of one."""
         return (

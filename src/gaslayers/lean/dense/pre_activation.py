@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaslayers.lean.batch_norm import running_of, saved_behind_running
 from gaslayers.lean.dense.layer import Layer
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.precision import convolution_dtype, without_autocast
+from gaslayers.lean.rerun import check_dtypes, dtypes_of
 
 
 class PreActivation(torch.autograd.Function):
@@ -31,14 +33,18 @@ class PreActivation(torch.autograd.Function):
             new, own = branch.forward(activated, slots)
             made.append(new)
             kept += own
-        ctx.layer, ctx.dtype, ctx.tensor_count = layer, dtype, len(tensors)
-        ctx.save_for_backward(x, moments, *tensors, *kept)
+        ctx.layer, ctx.dtype = layer, dtype
+        saved = (x, moments, *tensors, *kept)
+        ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
+        ctx.save_for_backward(*running_of(layer.calls), *saved)
         return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        x, moments, *rest = ctx.saved_tensors
+        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.calls)
+        check_dtypes(saved, ctx.dtypes)
+        x, moments, *rest = saved
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, x, wanted, grad)

@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaslayers.lean.execution import takes_input
 from gaslayers.lean.frozen.convolution import reason_to_keep_input
 from gaslayers.lean.frozen.input_gradient import Geometry, input_gradient
 from gaslayers.lean.layout import dense_strides
+from gaslayers.lean.padding import crop_to, pad_what_is_read
 from gaslayers.lean.separable.unit import Unit
 
 
@@ -35,8 +37,9 @@ class FrozenBranches(torch.autograd.Function):
         for convolutions in branches:
             y = x
             for geometry, extra in convolutions:
-                y = F.pad(y, (0, extra, 0, extra)) if extra else y
-                read.append((y.shape, dense_strides(y)))
+                given_shape = y.shape
+                y = pad_what_is_read(y, extra, geometry[0]) if extra else y
+                read.append((given_shape, y.shape, dense_strides(y)))
                 # Of weights and biases by turns, only the latter may be missing.
                 y = F.conv2d(y, next(given), next(given), *geometry)  # type: ignore[arg-type]
             outputs.append(y)
@@ -48,22 +51,24 @@ class FrozenBranches(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, the branches' channels, H', W') -> (N, C, H, W)."""
+        # Asked for once: a checkpoint around the block hands its tensors back a single time.
         weights, read = list(ctx.saved_tensors), list(ctx.read)
+        tensor_count = 2 * len(weights)
         total: Tensor | None = None
         # Sums are in autograd's order, the last branch first.
         parts = torch.split(grad, ctx.widths, dim=1)
         for convolutions, part in zip(reversed(ctx.branches), reversed(parts), strict=True):
             for geometry, extra in reversed(convolutions):
-                shape, strides = read.pop()
+                given_shape, shape, strides = read.pop()
                 part = input_gradient(part, weights.pop(), shape, strides, geometry)
-                part = F.pad(part, (0, -extra, 0, -extra)) if extra else part
+                part = crop_to(part, given_shape) if extra else part
             total = part if total is None else total + part
-        return None, total, *[None] * (2 * len(ctx.saved_tensors))
+        return None, total, *[None] * tensor_count
 
 
 def are_frozen(branches: Sequence[Sequence[Unit]], x: Tensor) -> bool:
     """Whether these are bare convolutions of which only the input's gradient is asked for."""
-    if not (x.requires_grad and torch.is_grad_enabled()):
+    if not (x.requires_grad and torch.is_grad_enabled() and takes_input(x)):
         return False
     return all(
         type(unit.norm) is type(unit.activation) is nn.Identity

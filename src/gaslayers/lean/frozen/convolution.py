@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gaslayers.lean.frozen.input_gradient import input_gradient
 from gaslayers.lean.layout import dense_strides
+from gaslayers.lean.modules import are_plain
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -49,6 +50,8 @@ def reason_to_keep_input(conv: nn.Module) -> str | None:
     if type(conv) is not nn.Conv2d:
         return f"{type(conv).__name__} is no plain Conv2d"
     # The tensors in use, which under functional calls need not be registered parameters.
+    if not are_plain([conv.weight, *([] if conv.bias is None else [conv.bias])]):
+        return "the convolution's weights are tensors of another class"
     if conv.weight.requires_grad or (conv.bias is not None and conv.bias.requires_grad):
         return "the convolution's weights are trained: their gradient needs its input"
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):

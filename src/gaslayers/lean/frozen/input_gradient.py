@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -126,12 +126,12 @@ def _is_exact(
     """
     _, channels, height, width = grad_shape
     count = min(shape[0], 1 + _TRIAL_VALUES // (channels * height * width))
-    generator = torch.Generator().manual_seed(0)
+    options: Any = {"dtype": torch.float32, "device": "cpu"}
+    random = functools.partial(torch.randn, generator=torch.Generator().manual_seed(0), **options)
     with _disable_current_modes(), torch.no_grad():
-        grad = torch.randn((count, height, width, channels), generator=generator, device="cpu")
-        grad = grad.permute(0, 3, 1, 2)
-        weight = torch.empty_strided(weight_shape, weight_strides, device="cpu")
-        weight.copy_(torch.randn(weight_shape, generator=generator, device="cpu"))
+        grad = random((count, height, width, channels)).permute(0, 3, 1, 2)
+        weight = torch.empty_strided(weight_shape, weight_strides, **options)
+        weight.copy_(random(weight_shape))
         shape = (count, *shape[1:])
         found = image_gradient.run(grad, weight, shape, padding)
         expected = _by_operator(grad, weight, shape, strides, ((1, 1), padding, (1, 1), 1))

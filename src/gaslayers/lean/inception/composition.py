@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gaslayers.lean.execution import Execution
+from gaslayers.lean.execution import Execution, takes_input
 from gaslayers.lean.inception.cost import BranchShape, Choice, choose
 from gaslayers.lean.inception.kernels import Kernel, compose, convolve, geometry_of, join
 from gaslayers.lean.layout import convolution_layout
+from gaslayers.lean.modules import are_plain
 from gaslayers.lean.separable.unit import Unit
 
 
@@ -46,7 +47,8 @@ class Composition:
         rows, columns = self.branches[0][-1].conv.stride
         pixels = x.shape[0] * -(-x.shape[2] // rows) * -(-x.shape[3] // columns)
         kinds = {(tensor.dtype, tensor.device) for tensor in (x, *self._weights)}
-        return len(kinds) == 1 and pixels > 0 and pixels >= self.choice.min_pixels
+        plain = takes_input(x) and are_plain(self._weights)
+        return plain and len(kinds) == 1 and pixels >= self.choice.min_pixels
 
     def run(self, x: Tensor, alone: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H', W').

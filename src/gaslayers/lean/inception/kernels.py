@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gaslayers.lean.frozen.convolution import FrozenConvolution
 from gaslayers.lean.inception.cost import ones_pay
+from gaslayers.lean.padding import pad_what_is_read
 from gaslayers.lean.separable.unit import Unit
 
 
@@ -39,7 +40,7 @@ class Geometry(NamedTuple):
     def pad(self, x: Tensor) -> Tensor:
         """Put the extra zeros."""
         extra = self.extra_padding
-        return F.pad(x, (0, extra, 0, extra)) if extra else x
+        return pad_what_is_read(x, extra, self.stride) if extra else x
 
     def offset_in(self, larger: Geometry) -> int | None:
         """Where a kernel's first cell lies among those of a larger one; None: between two."""

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.native.norm_call import is_even
+from gaslayers.lean.precision import without_autocast
+from gaslayers.lean.rerun import gradients_of, stand_ins
 from gaslayers.lean.separable.step import TENSOR_COUNT, TRAINABLE_COUNT, Step, Tensors
 from gaslayers.lean.separable.unit import Unit, read_step
 
@@ -92,7 +94,7 @@ class UnitChain(torch.autograd.Function):
             made = step.make_map(x, parts)
             x, mean, inverse_std = step.finish(made, parts)
             saved += [made if kept else None, mean, inverse_std]
-        ctx.steps = steps
+        ctx.steps, ctx.shape = steps, x.shape
         ctx.save_for_backward(*saved)
         return x
 
@@ -105,20 +107,24 @@ class UnitChain(torch.autograd.Function):
         count = len(steps) * TENSOR_COUNT
         tensors, rest = rest[:count], rest[count:]
         if torch.is_grad_enabled() or is_batch(grad):
-            return None, None, *_differentiate(steps, grad, [x, *tensors], [wants_x, *wants])
+            inputs, wants = [x, *tensors], [wants_x, *wants]
+            with without_autocast(grad.device):
+                return None, None, *_differentiate(steps, grad, inputs, wants, rest[::3], ctx.shape)
         statistics = [rest[i + 1 : i + 3] for i in range(0, len(rest), 3)]
         own, wanted = _by_step(tensors), _by_step(wants)
         recalled = _Recalled(steps, x, own, rest[::3], statistics)
         del x, rest
         grads: list[Tensor | None] = []
         current: Tensor | None = grad
-        for i in reversed(range(len(steps))):
-            wants_input = wants_x or any(map(any, wanted[:i]))
-            current, found = _backward_step(
-                steps[i], i, current, recalled, own[i], statistics[i], wanted[i], wants_input
-            )
-            grads = [*found, None, None, *grads]
-            recalled.forget(i)
+        # A chain runs without autocast; the backward pass may be within one.
+        with without_autocast(grad.device):
+            for i in reversed(range(len(steps))):
+                wants_input = wants_x or any(map(any, wanted[:i]))
+                current, found = _backward_step(
+                    steps[i], i, current, recalled, own[i], statistics[i], wanted[i], wants_input
+                )
+                grads = [*found, None, None, *grads]
+                recalled.forget(i)
         return None, None, current, *grads
 
 
@@ -181,23 +187,28 @@ def _backward_to_map(
 
 
 def _differentiate(
-    steps: Sequence[Step], grad: Tensor, inputs: Tensors, wants: Sequence[bool]
+    steps: Sequence[Step],
+    grad: Tensor,
+    inputs: Tensors,
+    wants: Sequence[bool],
+    maps: Sequence[Tensor | None],
+    shape: torch.Size,
 ) -> list[Tensor | None]:
-    """The gradients as functions that can be differentiated again: the units run once more."""
-    create_graph = torch.is_grad_enabled()
+    """The gradients as functions that can be differentiated again: the units run once more.
+
+    The maps that were kept stand in the graph in place of ones made anew. Of an output that is a
+    bare convolution's, the shape will do.
+    """
+    views = stand_ins(inputs, wants)
+    x, *tensors = views
     with torch.enable_grad():
-        # A view stands for each input, lest the gradient of one comes through another one that is
-        # a function of it.
-        views = [
-            value.view_as(value) if value is not None and wanted else value
-            for value, wanted in zip(inputs, wants, strict=True)
-        ]
-        x, *tensors = views
-        for step, own in zip(steps, _by_step(tensors), strict=True):
-            x = step.run(x, own)
-    wanted_views = [view for view, wanted in zip(views, wants, strict=True) if wanted]
-    found = iter(torch.autograd.grad(x, wanted_views, grad, create_graph=create_graph))
-    return [next(found) if wanted else None for wanted in wants]
+        for step, own, kept in zip(steps, _by_step(tensors), maps, strict=True):
+            known = kept
+            if step is steps[-1] and step.is_bare:
+                known = x.new_empty(()).expand(shape)
+            made = step.run_to_map(x, own, known)
+            x = step.run_from_map(made, own)
+    return gradients_of(x, grad, views, wants)
 
 
 def run_units(units: Sequence[Unit], x: Tensor, keep: Sequence[bool]) -> Tensor:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
 from gaslayers.lean.layout import channels_vary_fastest
+from gaslayers.lean.modules import are_plain
 from gaslayers.lean.precision import has_autocast
 from gaslayers.lean.separable.chain import run_units
 from gaslayers.lean.separable.choice import ALLOWANCE, Choice, choose_start
@@ -99,7 +100,13 @@ class Row:
             height, width = -(-height // rows), -(-width // columns)
         # A norm refuses a single value a channel.
         several = x.shape[0] * height * width > 1
-        return several and len(kinds) == 1 and any(tensor.requires_grad for tensor in tensors)
+        return (
+            several
+            and takes_input(x)
+            and are_plain(tensors)
+            and len(kinds) == 1
+            and any(tensor.requires_grad for tensor in tensors)
+        )
 
 
 def reason_against_lean(
@@ -118,8 +125,6 @@ def reason_against_lean(
     reason = reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
     if reason is not None:
         return reason
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
-        return "the tracer does not look into autograd functions"
     weight = units[0].weight if units else None
     if weight is None:  # for each row to say
         return None

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate
-from gaslayers.lean.batch_norm import BatchNormCall
+from gaslayers.lean.batch_norm import BatchNormCall, check_lines
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_choice import take_call
+from gaslayers.lean.padding import crop_to, pad_what_is_read
 
 Tensors: TypeAlias = Sequence[Any]
 """Weight and bias of convolution and norm, and the running mean and variance, or None each."""
@@ -80,6 +81,11 @@ class Step:
         return self.slope != IDENTITY and not self.norm_first
 
     @property
+    def is_bare(self) -> bool:
+        """Whether the unit is a convolution and nothing else."""
+        return self.norm is None and self.slope == IDENTITY
+
+    @property
     def activates_last(self) -> bool:
         """Whether the activation's result is the output and not the map."""
         return self.slope != IDENTITY and self.norm_first
@@ -95,7 +101,7 @@ class Step:
 
     def _pad(self, x: Tensor) -> Tensor:
         extra = self.extra_padding
-        return F.pad(x, (0, extra, 0, extra)) if extra else x
+        return pad_what_is_read(x, extra, self.stride) if extra else x
 
     def _convolve(self, x: Tensor, own: Tensors) -> Tensor:
         weight, bias = own[:2]
@@ -126,6 +132,7 @@ class Step:
         if take_call(x, call):
             _, y, moments = native_norm.run(x, call, slope_behind=self._last_slope)
             return y, *moments
+        call.check_sizes(x.shape[1])
         y, mean, inverse_std = torch.native_batch_norm(
             x, weight, bias, mean, var, norm.training, norm.momentum, norm.eps
         )
@@ -144,16 +151,21 @@ class Step:
             # The kernel folds both factors of a channel into one; here they come folded.
             weight = inverse_std if weight is None else inverse_std * weight
             var, eps = torch.ones_like(mean), 0.0
+        check_lines(x.shape[1], weight=weight, bias=bias, running_mean=mean, running_var=var)
         y, _, _ = torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)
         return self._activate_(y) if self.norm_first else y
 
-    def run(self, x: Tensor, own: Tensors) -> Tensor:
-        """The whole unit by differentiable operators; the running statistics stay."""
+    def run_to_map(self, x: Tensor, own: Tensors, known: Tensor | None) -> Tensor:
+        """As `make_map`, by differentiable operators, or with the map that is known."""
+        if known is not None:
+            return KnownMap.apply(self, known, x, *own[:2])
         x = self._convolve(x, own)
+        return x if self.norm_first else activate(x, self.slope)
+
+    def run_from_map(self, x: Tensor, own: Tensors) -> Tensor:
+        """The map -> the output by differentiable operators; the running statistics stay."""
         if self.norm is None:
-            return activate(x, self.slope)
-        if not self.norm_first:
-            x = activate(x, self.slope)
+            return x
         weight, bias, mean, var = own[2:]
         if self.norm.training:
             mean = var = None
@@ -223,5 +235,31 @@ class Step:
             mask,
         )
         if grad_x is not None and self.extra_padding:
-            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
+            grad_x = crop_to(grad_x, x.shape)
         return [grad_x, grad_weight, grad_bias]
+
+
+class KnownMap(torch.autograd.Function):
+    """A map that was kept, as a function of what it was made from.
+
+    Under a gradient penalty the graph holds what units made. A second copy of what was kept would
+    lift the peak above that of the plain composition.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, step: Step, made: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """(N, out_channels, H', W') -> the same, in the same memory."""
+        ctx.step = step
+        ctx.save_for_backward(x, weight, bias, made if step.activates_first else None)
+        return made.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, out_channels, H', W') -> the gradients of input, weight and bias."""
+        x, weight, bias, activated = ctx.saved_tensors
+        if activated is not None:
+            grad = ctx.step.backward_activation(grad, activated, in_place=False)
+        wants = list(ctx.needs_input_grad[2:])
+        return None, None, *ctx.step.backward_convolution(grad, x, (weight, bias), wants)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gaslayers.lean.activations import known_slope, negative_slope
 from gaslayers.lean.batch_norm import begin_call, is_batch_norm
+from gaslayers.lean.modules import parameter_of
 from gaslayers.lean.separable.step import Statistics, Step
 
 
@@ -57,7 +58,6 @@ def take_apart(module: Any) -> Unit:
     parts = module._modules
     conv = parts["conv"]
     is_plain = type(conv) is nn.Conv2d
-    parameters: dict[str, Any] = conv._parameters if is_plain else {"weight": None, "bias": None}
     return Unit(
         module,
         conv,
@@ -65,8 +65,8 @@ def take_apart(module: Any) -> Unit:
         parts["activation"],
         module.order,
         module.extra_padding,
-        parameters["weight"],
-        parameters["bias"],
+        parameter_of(conv, "weight") if is_plain else None,
+        parameter_of(conv, "bias") if is_plain else None,
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gaslayers.lean.rerun import gradients_of
 from gaslayers.lean.separable.step import Step
 from gaslayers.lean.separable.unit import Unit, read_step, reason_against_step
 
@@ -30,7 +31,7 @@ class Body:
         """Its output, with a graph; by these parameters, whatever the module holds by now."""
         state = dict(zip(self.names, parameters, strict=True))
         with torch.enable_grad():
-            return functional_call(self.module, state, (x,))
+            return functional_call(self.module, state, (x,), tie_weights=False)
 
     def backward(
         self,
@@ -45,18 +46,11 @@ class Body:
         Args:
             grad: Of the output.
             made: The output, as from `run`.
-            x: The input.
-            parameters: The parameters.
+            x: What `run` was given.
+            parameters: Likewise.
             wants: Which gradients are wanted.
         """
-        wanted = [
-            tensor for tensor, is_wanted in zip([x, *parameters], wants, strict=True) if is_wanted
-        ]
-        if not wanted:
-            return [None] * len(wants)
-        found = torch.autograd.grad(made, wanted, grad, create_graph=torch.is_grad_enabled())
-        left = iter(found)
-        return [next(left) if is_wanted else None for is_wanted in wants]
+        return gradients_of(made, grad, [x, *parameters], wants)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -131,9 +131,10 @@ def _order(
         torch.randn, generator=torch.Generator().manual_seed(0), device="cpu", dtype=torch.float32
     )
     with _disable_current_modes(), torch.no_grad():
-        x = torch.empty_strided((count, *shape[1:]), strides, device="cpu")
+        empty = functools.partial(torch.empty_strided, dtype=torch.float32, device="cpu")
+        x = empty((count, *shape[1:]), strides)
         x.copy_(random(x.shape))
-        weight = torch.empty_strided(weight_shape, weight_strides, device="cpu")
+        weight = empty(weight_shape, weight_strides)
         weight.copy_(random(weight_shape))
         bias = None if is_without_bias else random(made)
         convolved = F.conv2d(x, weight, bias, padding=padding)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, count_batch, is_batch_norm, read_call
 from gaslayers.lean.execution import is_batch
-from gaslayers.lean.modules import find_hooked
+from gaslayers.lean.modules import reason_to_call
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import LAYOUT, is_even
@@ -28,25 +28,26 @@ class LiveBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, call: BatchNormCall, x: Tensor, weight: Tensor | None, bias: Tensor | None
+        ctx: Any, call: BatchNormCall, x: Tensor, weight: Tensor | None, _bias: Tensor | None
     ) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
         _, y, moments = native_norm.run(x, call)
         ctx.eps = call.eps
-        ctx.save_for_backward(x, weight, bias, moments)
+        # The running statistics so that a change of them before the backward pass is noticed.
+        ctx.save_for_backward(x, weight, moments, call.running_mean, call.running_var)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H, W) -> the gradients of the input, the weight and the bias."""
-        x, weight, bias, moments = ctx.saved_tensors
+        x, weight, moments, _, _ = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
         by_operator = torch.is_grad_enabled() or is_batch(grad)
         if by_operator or not is_even(grad):
             return None, *_differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
         # Hooks on saved tensors need not give them back in their memory format.
         x = x.contiguous(memory_format=torch.channels_last)
-        return None, *native_norm.normalize_backward(grad, x, moments, weight, bias, wanted=wanted)
+        return None, *native_norm.normalize_backward(grad, x, moments, weight, None, wanted=wanted)
 
 
 class LiveBatchNormMaxPool(torch.autograd.Function):
@@ -60,25 +61,26 @@ class LiveBatchNormMaxPool(torch.autograd.Function):
         ceil_mode: bool,
         x: Tensor,
         weight: Tensor | None,
-        bias: Tensor | None,
+        _bias: Tensor | None,
     ) -> Tensor:
         """(N, C, H, W) -> (N, C, H / 2, W / 2), rounded up in ceil mode."""
         pooled, packed, moments = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
         ctx.eps, ctx.slope = call.eps, slope
         ctx.pool = KernelPool(slope, norm_pool.WINDOW, ceil_mode, x.shape, LAYOUT)
-        ctx.save_for_backward(x, weight, bias, moments, packed)
+        running = call.running_mean, call.running_var
+        ctx.save_for_backward(x, weight, moments, packed, *running)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / 2, W / 2) -> the gradients of the input, the weight and the bias."""
-        x, weight, bias, moments, packed = ctx.saved_tensors
+        x, weight, moments, packed, _, _ = ctx.saved_tensors
         wanted = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled() or is_batch(grad):
             grad = ctx.pool.backward(grad, (packed,))
             grads = _differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
         else:
-            kept = packed, x, moments, weight, bias
+            kept = packed, x, moments, weight, None
             grads = norm_pool.run_backward(grad, *kept, ctx.slope, wanted)
         return None, None, None, *grads
 
@@ -100,7 +102,7 @@ def _live_call(norm: Any) -> BatchNormCall | None:
     """What the norm would call, if it takes the batch's statistics; the batch is not counted."""
     if torch.compiler.is_compiling():  # which fuses these layers itself
         return None
-    if not is_batch_norm(norm) or find_hooked([norm]) is not None or "forward" in norm.__dict__:
+    if not is_batch_norm(norm) or reason_to_call([norm]) is not None:
         return None
     call = read_call(norm)
     return call if call.training else None

@@ -15,18 +15,16 @@ from torch import Tensor, nn
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm
 from gaslayers.lean.execution import is_batch
-from gaslayers.lean.modules import find_hooked, modules_within
+from gaslayers.lean.modules import modules_within, reason_to_call
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.pool.choice import code_pool
+from gaslayers.lean.rerun import Precision, check_dtypes, dtypes_of, stand_ins
 from gaslayers.lean.roofline import BYTES_PER_VALUE
 from gaslayers.lean.separable.unit import Unit
 from gaslayers.lean.stage.body import Body, ConvolutionBody, read_convolution
 
 _FLOPS_PER_SAVED_BYTE = 1000
 """A convolution that takes more is not run again where its weight is frozen."""
-
-# Layers that compute the same however often they are called.
-_REPEATABLE = (nn.Conv2d, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.Sequential, nn.ModuleList)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +33,7 @@ class _Stage:
 
     body: Body
     convolution: ConvolutionBody | None
+    precision: Precision
     call: BatchNormCall
     slope: float
     kernel_size: int
@@ -56,54 +55,65 @@ class RecomputedStage(torch.autograd.Function):
         """(N, C, H, W) -> (N, out_channels, H' / k, W' / k)."""
         call = stage.call
         z = stage.body.module(x)
+        _check_batch(z, call)
         ctx.stage = stage
         ctx.pool = code_pool(z, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode)
         ctx.by_kernels = norm_pool.take(z, call, stage.kernel_size)
         if ctx.by_kernels:
             pooled, packed, moments = norm_pool.run(z, call, stage.slope, ceil_mode=stage.ceil_mode)
-            ctx.save_for_backward(x, weight, *moments.unbind(), *body_parameters, packed)
-            return pooled
-        normed, mean, inverse_std = torch.native_batch_norm(
-            z,
-            weight,
-            bias,
-            call.running_mean,
-            call.running_var,
-            call.training,
-            call.momentum,
-            call.eps,
-        )
-        pooled, kept = ctx.pool.forward(normed)
-        ctx.save_for_backward(x, weight, mean, inverse_std, *body_parameters, *kept)
+            mean, inverse_std = moments.unbind()
+            kept: tuple[Tensor, ...] = (packed,)
+        else:
+            call.check_sizes(z.shape[1])
+            normed, mean, inverse_std = torch.native_batch_norm(
+                z,
+                weight,
+                bias,
+                call.running_mean,
+                call.running_var,
+                call.training,
+                call.momentum,
+                call.eps,
+            )
+            pooled, kept = ctx.pool.forward(normed)
+        parameters = x, weight, *body_parameters
+        ctx.dtypes = dtypes_of(parameters)
+        # The running statistics so that a change of them before the backward pass is noticed.
+        norm = mean, inverse_std, call.running_mean, call.running_var
+        ctx.save_for_backward(*norm, *parameters, *kept)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / k, W' / k) -> the input's and the parameters' gradients."""
         stage, call = ctx.stage, ctx.stage.call
-        x, weight, mean, inverse_std, *rest = ctx.saved_tensors
-        count = len(stage.body.names)
-        parameters, kept = rest[:count], tuple(rest[count:])
+        mean, inverse_std, running_mean, running_var, *rest = ctx.saved_tensors
+        count = len(ctx.dtypes)
+        check_dtypes(rest[:count], ctx.dtypes)
+        x, weight, *parameters = rest[:count]
+        kept = tuple(rest[count:])
         wants_x, wants_weight, wants_bias, *wants_parameters = ctx.needs_input_grad[1:]
         wants = [wants_x, *wants_parameters]
         mask = [any(wants), wants_weight, wants_bias]
         differentiated = torch.is_grad_enabled()
-        if ctx.by_kernels and not (differentiated or is_batch(grad)):
-            body = stage.convolution or stage.body
+        by_kernels = ctx.by_kernels and not (differentiated or is_batch(grad))
+        body = (by_kernels and stage.convolution) or stage.body
+        if body is stage.body:
+            x, *parameters = stand_ins([x, *parameters], wants)
+        with stage.precision.restored():
             z = body.run(x, parameters)
+        if by_kernels:
             grad_z, grad_weight, grad_bias = norm_pool.run_backward(
-                *(grad, kept[0], z.detach(), (mean, inverse_std), weight, call.bias),
+                *(grad, kept[0], z.detach(), (mean, inverse_std), weight, None),
                 *(stage.slope, mask),
             )
         else:
-            body = stage.body
-            z = body.run(x, parameters)
             grad_z, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
                 ctx.pool.backward(grad, kept),
                 z if differentiated else z.detach(),
                 weight,
-                call.running_mean,
-                call.running_var,
+                running_mean,
+                running_var,
                 mean,
                 inverse_std,
                 call.training,
@@ -114,6 +124,18 @@ class RecomputedStage(torch.autograd.Function):
         return None, grad_x, grad_weight, grad_bias, *grads
 
 
+def _check_batch(z: Tensor, call: BatchNormCall) -> None:
+    """Refuse what `torch.nn.functional.batch_norm` refuses, which lies above the operator.
+
+    Raises:
+        ValueError: A single value a channel has no variance to train by.
+    """
+    if call.training and z.numel() == z.shape[1]:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {z.size()}"
+        )
+
+
 def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module) -> str | None:
     """What speaks against `run_recomputed` for a stage of these layers; None: nothing."""
     if not is_batch_norm(norm):
@@ -122,14 +144,11 @@ def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module)
         return f"{type(pool).__name__} is no MaxPool2d"
     modules = modules_within(body)
     for module in modules:
-        if type(module) in _REPEATABLE:
-            continue
-        is_block = type(module).__module__.startswith("gaslayers.blocks.")
-        if not is_block:
+        if isinstance(module, nn.BatchNorm2d | nn.Dropout):
             return f"{type(module).__name__} in the block may compute otherwise a second time"
-    hooked = find_hooked([norm, *modules])
-    if hooked is not None:
-        return f"a hook sits on an inner {type(hooked).__name__}"
+    reason = reason_to_call([norm, *modules])
+    if reason is not None:
+        return reason
     if torch.compiler.is_compiling():
         return "the compiler cannot trace a backward pass that calls autograd"
     convolutions = [module for module in modules if type(module) is nn.Conv2d]
@@ -189,6 +208,7 @@ def run_recomputed(
     stage = _Stage(
         Body(body, tuple(tensors)),
         convolution,
+        Precision.of(x),
         call,
         known_slope(activation),
         pool.kernel_size,

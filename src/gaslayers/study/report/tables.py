@@ -83,10 +83,10 @@ def _predicted(cell: Callable[[MemoryPrediction], int]) -> Callable[[Run], str]:
 
 # Each pair of numbers is of the same D step: as it runs, and with the lean paths off.
 _PREDICTED = [
-    Column("D step: kept for backward", _predicted(lambda found: found.saved_bytes)),
-    Column("kept, plain", _predicted(lambda found: found.saved_bytes_plain)),
+    Column("D step: kept", _predicted(lambda found: found.saved_bytes)),
+    Column("D step: kept, plain", _predicted(lambda found: found.saved_bytes_plain)),
     Column("D step: tensor peak", _predicted(lambda found: found.tensor_peak)),
-    Column("tensor peak, plain", _predicted(lambda found: found.tensor_peak_plain)),
+    Column("D step: tensor peak, plain", _predicted(lambda found: found.tensor_peak_plain)),
 ]
 
 _HASHES = [
@@ -122,9 +122,12 @@ def cost_of(group: Group) -> Table:
             f"D forward FLOPs, batch {batch}",
             lambda run: f"{run.record.discriminator_forward_flops / 1e9:.3f} G",
         ),
-        Column("seconds", lambda run: f"{run.record.seconds:.1f}"),
+        Column("seconds on the clock", lambda run: f"{run.record.seconds:.1f}"),
         Column("processor seconds", lambda run: f"{run.record.processor_seconds:.1f}"),
-        Column("iterations/s", lambda run: f"{run.record.iterations_per_second:.3g}"),
+        Column(
+            "iterations per processor second",
+            lambda run: f"{run.record.iterations_per_processor_second:.3g}",
+        ),
     ]
     if any(run.record.memory_predicted for run in group.runs):
         columns += _PREDICTED

@@ -1,0 +1,100 @@
+"""What a backward pass needs to compute again what its forward pass computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gaslayers.lean.precision import has_autocast
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """The autocast that a forward pass ran under; a backward pass runs under another or none.
+
+    Args:
+        device_type: The kind of device.
+        dtype: What autocast computes in; None: it is off.
+    """
+
+    device_type: str
+    dtype: torch.dtype | None
+
+    @classmethod
+    def of(cls, x: Tensor) -> Precision:
+        """That which is on now for tensors like ``x``."""
+        kind = x.device.type
+        return cls(kind, torch.get_autocast_dtype(kind) if has_autocast(x.device) else None)
+
+    def restored(self) -> AbstractContextManager[Any]:
+        """Compute as in the forward pass."""
+        if self.dtype is not None:
+            # Without its cache, which would hand on casts of weights that are part of no graph.
+            return torch.autocast(self.device_type, self.dtype, cache_enabled=False)
+        if torch.amp.is_autocast_available(self.device_type):
+            return torch.autocast(self.device_type, enabled=False)
+        return nullcontext()
+
+
+def stand_ins(tensors: Sequence[Any], wanted: Sequence[bool]) -> list[Any]:
+    """Tensors to compute from again, so that the gradient of each is its own.
+
+    One of them may be a function of another. Where gradients are differentiated, each is a view,
+    a part of the graph; else it is cut off from the graph. A gradient is wanted whatever the
+    tensor says by now: it may have been frozen since the forward pass. None stays None.
+    """
+    differentiated = torch.is_grad_enabled()
+
+    def stand_in(tensor: Tensor, *, is_wanted: bool) -> Tensor:
+        if not is_wanted:
+            return tensor if differentiated else tensor.detach()
+        if differentiated and tensor.requires_grad:
+            return tensor.view_as(tensor)
+        return tensor.detach().requires_grad_()
+
+    return [
+        tensor if tensor is None else stand_in(tensor, is_wanted=is_wanted)
+        for tensor, is_wanted in zip(tensors, wanted, strict=True)
+    ]
+
+
+def gradients_of(
+    made: Tensor, grad: Tensor, inputs: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of these stand-ins, where they are wanted.
+
+    Args:
+        made: A function of the stand-ins.
+        grad: Its gradient.
+        inputs: As from `stand_ins`.
+        wanted: Which gradients to find.
+    """
+    asked = [x for x, is_wanted in zip(inputs, wanted, strict=True) if is_wanted and x is not None]
+    if not asked:
+        return [None] * len(wanted)
+    found = iter(torch.autograd.grad(made, asked, grad, create_graph=torch.is_grad_enabled()))
+    return [next(found) if is_wanted else None for is_wanted in wanted]
+
+
+def dtypes_of(tensors: Iterable[Tensor | None]) -> list[torch.dtype | None]:
+    """What `check_dtypes` compares with later."""
+    return [None if tensor is None else tensor.dtype for tensor in tensors]
+
+
+def check_dtypes(tensors: Sequence[Tensor | None], dtypes: Sequence[torch.dtype | None]) -> None:
+    """Refuse saved tensors that come back in another dtype than they had in the forward pass.
+
+    Raises:
+        RuntimeError: The module's dtype was changed since then, or a hook returned another one.
+    """
+    for tensor, dtype in zip(tensors, dtypes, strict=True):
+        if tensor is not None and tensor.dtype != dtype:
+            raise RuntimeError(
+                f"expected a tensor of {dtype}, as in the forward pass, but found {tensor.dtype}: "
+                "a dtype was changed between the forward and the backward pass."
+            )

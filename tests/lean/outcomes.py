@@ -1,0 +1,131 @@
+"""What comes out of a block and of the composition of its layers: numbers, or a refusal."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from gaslayers.testing._layouts import lay_out, lay_out_weights
+from tests.lean.compositions import compose
+from tests.lean.layout_matrix import numbers
+from tests.lean.subjects import SUBJECTS, build
+
+Results: TypeAlias = dict[str, Tensor]
+Act: TypeAlias = Callable[[nn.Module, nn.Module], Results]
+"""Runs its first argument, whose tensors and layers are those of the second."""
+
+INPLACE = "modified by an inplace operation"
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-11, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+"""As a share of the largest number, where another order of sums or another kernel runs."""
+
+
+class Refusal(NamedTuple):
+    """An error: its type, and whether a tensor had been changed in place."""
+
+    error: str
+    is_about_versions: bool
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """A block that hypothesis drew, and how to make its input."""
+
+    name: str
+    mode: Any
+    dtype: torch.dtype
+    layout: str
+    training: bool
+    frozen: bool
+
+    @functools.cached_property
+    def block(self) -> nn.Module:
+        """The block; built when it is used, for which hypothesis sets no time."""
+        block = build(SUBJECTS[self.name], 4, self.mode).to(self.dtype)
+        lay_out_weights(block, self.layout)
+        return block.train(self.training).requires_grad_(not self.frozen)
+
+    def input(self, *, seed: int = 0, shape: tuple[int, ...] = (3, 4, 6, 6)) -> Tensor:
+        """An input that asks for its gradient."""
+        return lay_out(numbers(shape, seed, self.dtype), self.layout).requires_grad_()
+
+
+def blocks(
+    *, dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+) -> st.SearchStrategy[Drawn]:
+    """A block of any kind in any mode, in either memory format, of 4 input channels."""
+    return st.builds(
+        Drawn,
+        name=st.sampled_from(list(SUBJECTS)),
+        mode=st.sampled_from([True, "recompute"]),
+        dtype=st.sampled_from(dtypes),
+        layout=st.sampled_from(["contiguous", "channels_last"]),
+        training=st.booleans(),
+        frozen=st.sampled_from([False, False, False, True]),
+    )
+
+
+def outcome(act: Act, module: nn.Module, owner: nn.Module) -> Results | Refusal:
+    """What an act ends with."""
+    torch.manual_seed(0)
+    try:
+        return act(module, owner)
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        message = str(error)
+        return Refusal(type(error).__name__, INPLACE in message, message.splitlines()[0])
+
+
+def gradients(y: Tensor, x: Tensor, owner: nn.Module, **options: Any) -> Results:
+    """The gradients of an output that has some, by name."""
+    wanted = {name: p for name, p in owner.named_parameters() if p.requires_grad}
+    wanted |= {"x": x} if x.requires_grad else {}
+    grad = numbers(tuple(y.shape), 7, torch.float32).to(y.dtype)
+    found = torch.autograd.grad(y, [*wanted.values()], grad, allow_unused=True, **options)
+    return {k: g for k, g in zip(wanted, found, strict=True) if g is not None}
+
+
+def step(module: nn.Module, owner: nn.Module, x: Tensor) -> Results:
+    """One pass forward and backward: output, gradients and buffers."""
+    y = module(x)
+    found = {"output": y.detach().clone(), **gradients(y, x, owner)}
+    return found | {name: value.clone() for name, value in owner.named_buffers()}
+
+
+def assert_same(found: Results | Refusal, expected: Results | Refusal) -> None:
+    """Fail unless both are the same refusal, or the same numbers to rounding."""
+    if isinstance(found, Refusal) or isinstance(expected, Refusal):
+        both = f"\nlean:  {found}\nplain: {expected}"
+        assert isinstance(found, Refusal), both
+        assert isinstance(expected, Refusal), both
+        assert found[:2] == expected[:2], both
+        return
+    assert found.keys() == expected.keys()
+    sizes = [t.abs().max().item() for t in expected.values() if t.numel()]
+    largest = max([1.0, *sizes])
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype, name
+        tolerance = TOLERANCE.get(value.dtype, 0.0) * largest
+        torch.testing.assert_close(
+            found[name],
+            value,
+            rtol=0.0,
+            atol=tolerance,
+            equal_nan=True,
+            msg=lambda m, n=name: f"{n}: {m}",
+        )
+
+
+def assert_as_plain(block: nn.Module, act: Act) -> Results | Refusal:
+    """Fail unless an act on a block ends as on the composition of its layers; return the end."""
+    twin = copy.deepcopy(block)
+    expected = outcome(act, compose(twin), twin)
+    found = outcome(act, block, block)
+    assert_same(found, expected)
+    return expected

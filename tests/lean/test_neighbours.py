@@ -1,0 +1,131 @@
+"""What stands before and behind a block: layers in place, other blocks, double use."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.lean.compositions import compose
+from tests.lean.outcomes import (
+    Drawn,
+    Results,
+    assert_as_plain,
+    assert_same,
+    blocks,
+    gradients,
+    step,
+)
+
+DRAWS = settings(max_examples=60)
+
+BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": nn.ReLU(inplace=True),
+    "leaky": nn.LeakyReLU(0.2, inplace=True),
+    "dropout that is off": nn.Dropout(0.0, inplace=True),
+    "add": lambda y: y.add_(1),
+    "scale": lambda y: y.mul_(2),
+    "part": lambda y: (y[:, :1].zero_(), y)[1],
+    "copy": lambda y: y.copy_(y * 2),
+    "out": lambda y: torch.mul(y.detach(), 3, out=torch.empty_like(y)) + y,
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@DRAWS
+@given(drawn=blocks())
+def test_an_in_place_layer_behind_a_block_works_as_behind_its_composition(behind, drawn) -> None:
+    def act(module: nn.Module, owner: nn.Module) -> Results:
+        x = drawn.input()
+        y = BEHIND[behind](module(x))
+        return {"output": y.detach(), **gradients(y, x, owner), **dict(owner.named_buffers())}
+
+    assert_as_plain(drawn.block, act)
+
+
+@DRAWS
+@given(drawn=blocks())
+def test_an_in_place_layer_before_a_block_works_as_before_its_composition(drawn: Drawn) -> None:
+    def act(module: nn.Module, owner: nn.Module) -> Results:
+        x = drawn.input()
+        y = module(nn.functional.relu_(x * 1))
+        return {"output": y.detach(), **gradients(y, x, owner)}
+
+    assert_as_plain(drawn.block, act)
+
+
+@DRAWS
+@given(drawn=blocks())
+def test_an_input_changed_in_place_after_the_pass_is_refused_or_not_as_by_plain(drawn) -> None:
+    def act(module: nn.Module, owner: nn.Module) -> Results:
+        x = drawn.input()
+        inner = x * 1
+        y = module(inner)
+        inner.relu_()
+        return gradients(y + inner.mean(), x, owner)
+
+    assert_as_plain(drawn.block, act)
+
+
+@DRAWS
+@given(drawn=blocks())
+def test_a_block_used_twice_adds_up_both_gradients(drawn: Drawn) -> None:
+    def act(module: nn.Module, owner: nn.Module) -> Results:
+        x = drawn.input()
+        y = module(x) + module(x * 2).sin()
+        return {"output": y.detach(), **gradients(y, x, owner), **dict(owner.named_buffers())}
+
+    assert_as_plain(drawn.block, act)
+
+
+@DRAWS
+@given(drawn=blocks())
+def test_a_graph_that_is_retained_gives_the_same_gradient_again(drawn: Drawn) -> None:
+    x = drawn.input()
+    y = drawn.block(x)
+    first = gradients(y, x, drawn.block, retain_graph=True)
+    assert_same(gradients(y, x, drawn.block), first)
+
+
+@DRAWS
+@given(drawn=blocks())
+def test_a_backward_pass_that_is_made_twice_is_refused_as_by_plain(drawn: Drawn) -> None:
+    def act(module: nn.Module, owner: nn.Module) -> Results:
+        x = drawn.input()
+        y = module(x)
+        gradients(y, x, owner)
+        return gradients(y, x, owner)
+
+    assert_as_plain(drawn.block, act)
+
+
+@DRAWS
+@given(drawn=blocks())
+def test_one_of_several_gradients_alone_is_the_same(drawn: Drawn) -> None:
+    def act(module: nn.Module, owner: nn.Module) -> Results:
+        x = drawn.input()
+        wanted = [x, *(p for p in owner.parameters() if p.requires_grad)]
+        y = module(x).square().sum()
+        return {
+            str(i): torch.autograd.grad(y, w, retain_graph=True)[0] for i, w in enumerate(wanted)
+        }
+
+    assert_as_plain(drawn.block, act)
+
+
+@DRAWS
+@given(drawn=blocks())
+def test_operations_are_counted_forward_and_backward(drawn: Drawn) -> None:
+    """Convolutions may run again or as one; a mode that watches them changes no number."""
+    with FlopCounterMode(display=False):
+        found = step(drawn.block, drawn.block, drawn.input())
+    owner = copy.deepcopy(drawn.block)
+    expected = step(compose(owner), owner, drawn.input())
+    buffers = dict(owner.named_buffers())
+    same = {name: value for name, value in expected.items() if name not in buffers}
+    assert_same({name: found[name] for name in same}, same)

@@ -1,0 +1,42 @@
+"""Batches without an image, channels of one value, maps smaller than a window."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.lean.outcomes import Drawn, assert_as_plain, blocks, step
+
+SMALL = [
+    (0, 4, 6, 6),
+    (0, 4, 1, 1),
+    (1, 4, 1, 1),
+    (2, 4, 1, 1),
+    (1, 4, 2, 2),
+    (1, 4, 1, 7),
+    (1, 4, 7, 1),
+    (2, 4, 0, 5),
+    (2, 4, 5, 0),
+]
+
+
+@pytest.mark.parametrize("shape", SMALL)
+@settings(max_examples=60)
+@given(drawn=blocks())
+def test_a_small_input_ends_as_in_the_composition(shape, drawn: Drawn) -> None:
+    x = drawn.input(shape=shape)
+    assert_as_plain(drawn.block, lambda module, owner: step(module, owner, x))
+
+
+@settings(max_examples=60)
+@given(drawn=blocks(), shape=st.sampled_from(SMALL))
+def test_a_small_input_without_a_graph_ends_as_in_the_composition(drawn: Drawn, shape) -> None:
+    x = drawn.input(shape=shape)
+
+    def act(module, owner):
+        with torch.no_grad():
+            return {"output": module(x), **dict(owner.named_buffers())}
+
+    assert_as_plain(drawn.block, act)
