@@ -6,6 +6,7 @@ import typer
 
 from gaslayers.cli.cost import cost
 from gaslayers.cli.fit import fit
+from gaslayers.cli.info import info
 from gaslayers.cli.study import report, study
 
 app = typer.Typer(
@@ -13,5 +14,5 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (study, report, cost, fit):
+for command in (study, report, cost, fit, info):
     app.command()(command)

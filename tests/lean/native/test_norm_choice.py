@@ -34,7 +34,7 @@ raise SystemExit(not norm_choice.take(torch.zeros(1), ()))
 
 def test_where_pytorch_rounds_otherwise_nothing_is_taken(monkeypatch) -> None:
     assert norm_choice.take(torch.zeros(1), ())
-    norm_choice._are_exact.cache_clear()
+    norm_choice.are_exact.cache_clear()
     original = torch.native_batch_norm
 
     def otherwise(*args):
@@ -43,15 +43,15 @@ def test_where_pytorch_rounds_otherwise_nothing_is_taken(monkeypatch) -> None:
 
     monkeypatch.setattr(torch, "native_batch_norm", otherwise)
     assert not norm_choice.take(torch.zeros(1), ())
-    norm_choice._are_exact.cache_clear()
+    norm_choice.are_exact.cache_clear()
 
 
 def test_the_first_question_may_come_among_fake_tensors() -> None:
-    norm_choice._are_exact.cache_clear()
+    norm_choice.are_exact.cache_clear()
     with FakeTensorMode():
         assert norm_choice.take(torch.zeros(1), ())
     with torch.device("meta"):
-        norm_choice._are_exact.cache_clear()
+        norm_choice.are_exact.cache_clear()
         assert norm_choice.take(torch.zeros(1, device="cpu"), ())
 
 

@@ -81,6 +81,7 @@ class BatchNorm:
 
     def run(self, x: Tensor, slots: Slots) -> tuple[Tensor, Tensor]:
         """The module's own call: the normalised batch, and what `forward` takes as its moments."""
+        self.call.check_sizes(x.shape[1])
         call = slots.begin(self.call)
         normed, mean, inverse_std = torch.native_batch_norm(
             x,
@@ -108,6 +109,7 @@ class BatchNorm:
         if torch.is_grad_enabled():  # the statistics are functions of x, too
             mean, variance = slots.get(self.mean), slots.get(self.variance)
             return F.batch_norm(x, mean, variance, weight, bias, self.reads_batch, 0.0, self.eps)
+        self.call.check_sizes(x.shape[1])
         mean, scale = self._mean_and_inverse_std(slots, moments)
         if weight is not None:
             scale = scale * weight

@@ -94,7 +94,7 @@ def run(
         if door.is_real:
             kernels().run("image_gradient", door.dtype, call)
     except Misfit:
-        return _by_operator(grad, weight, shape, padding, pooled)
+        return by_operator(grad, weight, shape, padding, pooled)
     return image
 
 
@@ -142,7 +142,7 @@ def _fill_in(
     return door, call, image
 
 
-def _by_operator(
+def by_operator(
     grad: Tensor,
     weight: Tensor,
     shape: Sequence[int],

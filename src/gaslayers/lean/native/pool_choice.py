@@ -46,12 +46,18 @@ def are_exact() -> bool:
     """
     with _disable_current_modes(), torch.no_grad():
         return all(
-            torch.equal(*(y.contiguous().view(_INTEGERS[dtype]) for y in pair))
+            same_bits(*pair)
             for dtype in DTYPES
             for slope in _SLOPES
             for layout in _LAYOUTS
             for pair in _pairs(dtype, slope, layout)
         )
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same, of which zeros have signs and NaNs bits of their own."""
+    integers = _INTEGERS[a.dtype]
+    return torch.equal(a.contiguous().view(integers), b.contiguous().view(integers))
 
 
 def special_map(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -85,7 +85,8 @@ class ActivationAvgPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float, kernel_size: int, ceil_mode: bool) -> Tensor:
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
-        signs = () if slope == IDENTITY else (pack_bits(x > 0),)
+        # A ReLU lets the gradient of a NaN through, and a leaky one scales it.
+        signs = () if slope == IDENTITY else (pack_bits(~(x <= 0) if slope == 0.0 else x > 0),)
         ctx.save_for_backward(*signs)
         ctx.slope, ctx.shape, ctx.layout = slope, x.shape, layout_of(x)
         ctx.pooling = (kernel_size, ceil_mode)
@@ -108,6 +109,10 @@ class ActivationAvgPool(torch.autograd.Function):
             grad = made
         if ctx.slope != IDENTITY:
             (signs,) = ctx.saved_tensors
+            expected = (-(-ctx.shape[0] // 8), *ctx.shape[1:])
+            if tuple(signs.shape) != expected:
+                message = f"saved signs should have shape {expected}, not {tuple(signs.shape)}"
+                raise RuntimeError(message)
             grad = activation_backward(grad, unpack_bits(signs, ctx.shape[0]), ctx.slope)
         grad = grad if is_batch(grad) else grad.contiguous(memory_format=ctx.layout)
         return grad, *[None] * 3

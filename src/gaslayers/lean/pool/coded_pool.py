@@ -64,6 +64,7 @@ class CodedPool(abc.ABC):
     def _unpool(self, grad: Tensor, kept: tuple[Tensor, ...]) -> Tensor:
         """By operators that can be differentiated, compiled and given a batch."""
         indices, positive = self._find_places(kept)
+        grad = grad + 0.0  # as where a gradient is added to zeros: -0.0 becomes 0.0
         if positive is not None:
             grad = activation_backward(grad, positive, self.slope)
         window = [self.kernel_size] * 2

@@ -1,23 +1,38 @@
 """Activation and max pooling by PyTorch's operators, and their gradient from codes.
 
-ReLU commutes with max pooling, since it keeps order, and is applied to the pooled map. A leaky
-ReLU does too, but for its rounding: two neighbouring floats may become equal, and then the plain
-pair finds the first of them. It is therefore applied before.
+ReLU commutes with max pooling, since it keeps order, and is applied to the pooled map; the signs of
+zeros are then put right. A leaky ReLU does too, but for its rounding: two neighbouring floats may
+become equal, and then the plain pair finds the first of them. It is therefore applied before.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from gaslayers.lean.activations import IDENTITY, activate, activation_backward
 from gaslayers.lean.pool import bands as pool_bands
 from gaslayers.lean.pool import strided as strided_pool
 from gaslayers.lean.pool.coded_pool import CodedPool
 from gaslayers.lean.pool.codes import CellCodes, PlaceCodes
+
+
+def _may_activate_last(x: Tensor) -> bool:
+    """Whether a ReLU makes the same of a value wherever it stands in a tensor."""
+    return not x.is_cpu or torch.compiler.is_compiling() or _relu_keeps_signs()
+
+
+@functools.cache
+def _relu_keeps_signs() -> bool:
+    """Whether -0.0 stays -0.0, by vector instructions and in the rest that fills no vector."""
+    with _disable_current_modes(), torch.no_grad():
+        zeros = torch.full((67,), -0.0, device="cpu", dtype=torch.float32)
+        return bool(torch.signbit(F.relu(zeros)).all())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +56,12 @@ class OperatorPool(CodedPool):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `CodedPool.forward`."""
-        if self.slope not in (0.0, IDENTITY):
+        is_last = self.slope == 0.0 and _may_activate_last(x)
+        if not is_last:
             x = activate(x, self.slope)
-        if self.strided:
-            pooled, offsets = strided_pool.pool(x, self.codes.row_step)
+        found = strided_pool.pool(x, self.codes.row_step) if self.strided else None
+        if found is not None:
+            pooled, offsets = found
             bands = pooled
             if self.in_bands:
                 bands, offsets = (pool_bands.split(y, 1, self.layout) for y in (pooled, offsets))
@@ -52,15 +69,28 @@ class OperatorPool(CodedPool):
         elif self.in_bands:
             pooled, bands, indices = self._pool_bands(x)
             codes = self.codes.of_indices(indices)
+            del indices
         else:
             pooled, indices = F.max_pool2d(
                 x, self.kernel_size, ceil_mode=self.ceil_mode, return_indices=True
             )
             bands = pooled
             codes = self.codes.of_indices(indices)
-        if self.slope == 0.0:
-            bands = activate(bands, self.slope, inplace=True)
+            del indices
+        if is_last:
+            activate(pooled, self.slope, inplace=True)
+            if found is None:
+                self._clear_signs(pooled, x)
         return pooled, self.codes.with_signs(codes, self._positive(bands))
+
+    def _clear_signs(self, pooled: Tensor, x: Tensor) -> None:
+        """Make the zeros of a ReLU those that pooling behind it takes: the first of each window.
+
+        A first value below zero became 0.0; -0.0 stays where it comes first.
+        """
+        step, (rows, columns) = self.kernel_size, pooled.shape[2:]
+        first = x[:, :, ::step, ::step][:, :, :rows, :columns]
+        pooled.masked_fill_((first < 0).logical_and_(pooled == 0), 0.0)
 
     def _pool_bands(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The pooled map, its bands in the same memory, and places within the bands of ``x``."""
@@ -110,6 +140,11 @@ class OperatorPool(CodedPool):
         if self.in_bands:
             grad = pool_bands.split(grad, 1, self.layout)
         indices, positive = self.codes.decode(kept)
+        if indices.shape != grad.shape:
+            message = (
+                f"saved codes should have shape {tuple(grad.shape)}, not {tuple(indices.shape)}"
+            )
+            raise RuntimeError(message)
         if positive is not None:
             grad = activation_backward(grad, positive, self.slope)
         window = [self.kernel_size] * 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 WINDOW = 2
 
@@ -20,15 +21,15 @@ def suits(x: Tensor, kernel_size: int, layout: torch.memory_format) -> bool:
         and x.device.type == "cpu"
         and x.is_contiguous()
         and x.shape[2] % WINDOW == x.shape[3] % WINDOW == 0
-        and not torch.compiler.is_compiling()
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
     )
 
 
-def pool(x: Tensor, row_step: int) -> tuple[Tensor, Tensor]:
+def pool(x: Tensor, row_step: int) -> tuple[Tensor, Tensor] | None:
     """The pooled map, and where in its window each value was: ``row * row_step + column``.
 
-    Of several that are the largest it names the first, as PyTorch's kernel does; in a window with
-    a NaN it may name another value.
+    Of several that are the largest it names the first, as PyTorch's kernel does. None where a
+    window is a NaN or a zero: which NaN that is, and of which sign the zero, only its kernel tells.
 
     Shape:
         - x: (N, C, H, W), even H and W.
@@ -36,6 +37,9 @@ def pool(x: Tensor, row_step: int) -> tuple[Tensor, Tensor]:
     """
     rows = torch.maximum(x[:, :, 0::2], x[:, :, 1::2])
     pooled = torch.maximum(rows[..., 0::2], rows[..., 1::2])
+    del rows
+    if type(pooled) is not FakeTensor and pooled.numel() > 0 and not pooled.abs().min() > 0:
+        return None
     # Whether the largest value comes later than each of the first three.
     beyond = [
         (x[:, :, row::2, column::2] != pooled).view(torch.uint8)

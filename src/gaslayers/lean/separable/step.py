@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate
-from gaslayers.lean.batch_norm import BatchNormCall
+from gaslayers.lean.batch_norm import BatchNormCall, check_lines
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_choice import take_call
@@ -132,6 +132,7 @@ class Step:
         if take_call(x, call):
             _, y, moments = native_norm.run(x, call, slope_behind=self._last_slope)
             return y, *moments
+        call.check_sizes(x.shape[1])
         y, mean, inverse_std = torch.native_batch_norm(
             x, weight, bias, mean, var, norm.training, norm.momentum, norm.eps
         )
@@ -150,6 +151,7 @@ class Step:
             # The kernel folds both factors of a channel into one; here they come folded.
             weight = inverse_std if weight is None else inverse_std * weight
             var, eps = torch.ones_like(mean), 0.0
+        check_lines(x.shape[1], weight=weight, bias=bias, running_mean=mean, running_var=var)
         y, _, _ = torch.native_batch_norm(x, weight, bias, mean, var, False, 0.0, eps)
         return self._activate_(y) if self.norm_first else y
 

@@ -64,6 +64,7 @@ class RecomputedStage(torch.autograd.Function):
             mean, inverse_std = moments.unbind()
             kept: tuple[Tensor, ...] = (packed,)
         else:
+            call.check_sizes(z.shape[1])
             normed, mean, inverse_std = torch.native_batch_norm(
                 z,
                 weight,

@@ -1,0 +1,213 @@
+"""The one door to the kernels: what it lets through, and that there is no other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import gaslayers
+from gaslayers.lean.native.door import Door, Misfit, pixel_stride
+from tests.lean.native.maps import LAST, slice_of_wider
+
+PACKAGE = Path(gaslayers.__file__).parent
+C = 8
+X = torch.randn(2, C, 4, 6).contiguous(memory_format=LAST)
+
+
+def _asks_for_addresses(tree: ast.AST) -> bool:
+    """Whether it takes a tensor's address; that of a storage may name the storage."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("data_ptr", "const_data_ptr"):
+            owner = ast.unparse(node.value)
+            if "storage" not in owner and owner != "s":
+                return True
+    return False
+
+
+def _loads_libraries(tree: ast.AST) -> bool:
+    names = {"ctypes", "cffi"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and names & {alias.name for alias in node.names}:
+            return True
+        if isinstance(node, ast.ImportFrom) and node.module in names:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("does", "where"),
+    [
+        (_asks_for_addresses, ["lean/native/door.py"]),
+        (_loads_libraries, ["lean/native/kernels.py"]),
+    ],
+)
+def test_there_is_no_other_door(does, where: list[str]) -> None:
+    found = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if does(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert found == where
+
+
+class Tagged(Tensor):
+    """A subclass, which may mean anything."""
+
+
+def _without_memory() -> Tensor:
+    values = torch.zeros(C)
+    values.untyped_storage().resize_(0)
+    return values
+
+
+LINES = {
+    "another size": lambda: torch.zeros(C + 1),
+    "none at all": lambda: torch.zeros(0),
+    "another dtype": lambda: torch.zeros(C, dtype=torch.float64),
+    "half": lambda: torch.zeros(C, dtype=torch.float16),
+    "integers": lambda: torch.zeros(C, dtype=torch.int32),
+    "gaps": lambda: torch.zeros(2 * C)[::2],
+    "one value for all": lambda: torch.zeros(1).expand(C),
+    "a column": lambda: torch.zeros(C, 3)[:, 0],
+    "a subclass": lambda: torch.zeros(C).as_subclass(Tagged),
+    "no memory at all": lambda: torch.zeros(C, device="meta"),
+    "memory given back": _without_memory,
+    "negatives of memory": lambda: torch._neg_view(torch.zeros(C)),
+    "zeros without memory": lambda: torch._efficientzerotensor((C,)),
+    "sparse": lambda: torch.zeros(C).to_sparse(),
+    "quantized": lambda: torch.quantize_per_tensor(torch.zeros(C), 1.0, 0, torch.qint8),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*[Qq]uantiz.*")
+@pytest.mark.parametrize("kind", LINES)
+def test_lines_that_do_not_fit(kind: str) -> None:
+    door = Door(X)
+    assert door.lines(torch.zeros(C), None, nn.Parameter(torch.zeros(C)))[1] == 0
+    with pytest.raises(Misfit):
+        door.lines(LINES[kind]())
+
+
+MAPS = {
+    "another size": lambda: X[:, :, :3],
+    "another batch": lambda: X[:1],
+    "other channels": lambda: slice_of_wider(X)[:, 1:],
+    "another dtype": X.double,
+    "contiguous": X.contiguous,
+    "every second row": lambda: torch.cat([X, X], 2)[:, :, ::2].expand(X.shape),
+    "a crop": lambda: torch.zeros(2, 9, 9, C).permute(0, 3, 1, 2)[:, :, :4, :6],
+    "transposed": lambda: torch.zeros(2, 6, 4, C).permute(0, 3, 2, 1),
+    "one pixel for all": lambda: torch.zeros(1, C, 1, 1).expand(X.shape),
+    "one value for all": lambda: torch.zeros(()).expand(X.shape),
+    "one image for all": lambda: X[:1].expand(X.shape),
+    "pixels that overlap": lambda: torch.zeros(999).as_strided(X.shape, (24, 1, 6, 1)),
+    "a subclass": lambda: X.as_subclass(Tagged),
+    "negatives of memory": lambda: torch._neg_view(X),
+    "sparse": X.to_sparse,
+}
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_maps_that_do_not_fit(kind: str) -> None:
+    door = Door(X)
+    assert door.map(X) == (X.data_ptr(), C)
+    assert door.map(slice_of_wider(X))[1] > C
+    with pytest.raises(Misfit):
+        door.map(MAPS[kind]())
+
+
+def test_tensors_of_transforms_do_not_fit() -> None:
+    seen = []
+
+    def look(line: Tensor) -> Tensor:
+        with pytest.raises(Misfit):
+            Door(X).lines(line)
+        seen.append(line)
+        return line.sum()
+
+    torch.func.vmap(look)(torch.zeros(2, C))
+    torch.func.grad(look)(torch.zeros(C))
+    assert len(seen) == 2
+
+
+def test_fake_tensors_fit_among_themselves_alone() -> None:
+    with FakeTensorMode() as fakes:
+        fake, line = fakes.from_tensor(X), fakes.from_tensor(torch.zeros(C))
+        door = Door(fake)
+        assert not door.is_real
+        assert (door.map(fake), door.lines(line)) == ((0, C), [0])
+        with pytest.raises(Misfit):
+            door.lines(line[1:])
+        with pytest.raises(Misfit):
+            Door(X).lines(line)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, C, 4),
+        torch.zeros(2, C, 4, 0),
+        torch.zeros(2, 0, 4, 4),
+        torch.zeros(0, C, 4, 4),
+        torch.zeros(2, C, 4, 4, dtype=torch.bfloat16),
+        torch.zeros(2, C, 4, 4, dtype=torch.complex64),
+    ],
+)
+def test_maps_of_no_kernel(x: Tensor) -> None:
+    with pytest.raises(Misfit):
+        Door(x)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        torch.zeros(1, C),
+        torch.zeros(2, C + 1),
+        torch.zeros(2 * C),
+        torch.zeros(C, 2).t(),
+        torch.zeros(1, C).expand(2, C),
+        torch.zeros(2, C, dtype=torch.float64),
+        torch.zeros(99).as_strided((2, C), (C - 1, 1)),
+    ],
+)
+def test_tables_that_do_not_fit(table: Tensor) -> None:
+    wide = torch.zeros(3, C + 5)[:, :C]
+    assert Door(X).rows(wide, 3) == (wide.data_ptr(), 4 * (C + 5))
+    with pytest.raises(Misfit):
+        Door(X).rows(table, 2)
+
+
+def test_lines_that_share_memory_are_kept_apart() -> None:
+    door, memory = Door(X), torch.zeros(3 * C)
+    first, second, across = memory[:C], memory[C : 2 * C], memory[C - 1 : 2 * C - 1]
+    place = door.map(X)
+    door.keep_lines_apart(door.lines(second, None, first), place)
+    for lines in ((first, across), (second, across), (first, first)):
+        with pytest.raises(Misfit, match="share memory"):
+            door.keep_lines_apart(door.lines(*lines), place)
+    inside = X.permute(0, 2, 3, 1).flatten()[5 : 5 + C]
+    with pytest.raises(Misfit, match="lie in a map"):
+        door.keep_lines_apart(door.lines(inside), place)
+
+
+def test_maps_that_share_memory_are_kept_apart() -> None:
+    wide = torch.zeros(2, 3 * C, 4, 6).contiguous(memory_format=LAST)
+    door = Door(X)
+    left, right, across = (door.map(wide[:, i : i + C]) for i in (0, C, C - 1))
+    door.keep_maps_apart(left, [right, door.map(X), (0, 0)])
+    door.keep_maps_apart(right, [left])
+    for one, other in ((left, left), (left, across), (across, right), (right, across)):
+        with pytest.raises(Misfit, match="shares memory"):
+            door.keep_maps_apart(one, [other])
+
+
+def test_a_map_of_one_pixel_in_a_direction_has_the_strides_of_the_others() -> None:
+    for shape in ((2, C, 4, 1), (2, C, 1, 6), (1, C, 4, 6), (3, C, 1, 1)):
+        x = torch.zeros(shape).contiguous(memory_format=LAST)
+        assert pixel_stride(x) == C
+        assert pixel_stride(slice_of_wider(x)) > C
