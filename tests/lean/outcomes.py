@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -20,6 +21,12 @@ from tests.lean.subjects import SUBJECTS, build
 Results: TypeAlias = dict[str, Tensor]
 Act: TypeAlias = Callable[[nn.Module, nn.Module], Results]
 """Runs its first argument, whose tensors and layers are those of the second."""
+
+
+def draws(count: int) -> settings:
+    """So many draws; why one fails is not explained, which takes many times as long."""
+    return settings(max_examples=count, phases=[p for p in Phase if p is not Phase.explain])
+
 
 INPLACE = "modified by an inplace operation"
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-11, torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -101,7 +108,8 @@ def step(module: nn.Module, owner: nn.Module, x: Tensor) -> Results:
 def assert_same(found: Results | Refusal, expected: Results | Refusal) -> None:
     """Fail unless both are the same refusal, or the same numbers to rounding."""
     if isinstance(found, Refusal) or isinstance(expected, Refusal):
-        both = f"\nlean:  {found}\nplain: {expected}"
+        ends = [e if isinstance(e, Refusal) else f"gives {', '.join(e)}" for e in (found, expected)]
+        both = "\nlean:  {}\nplain: {}".format(*ends)
         assert isinstance(found, Refusal), both
         assert isinstance(expected, Refusal), both
         assert found[:2] == expected[:2], both

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -17,10 +17,11 @@ from tests.lean.outcomes import (
     Results,
     assert_as_plain,
     blocks,
+    draws,
     gradients,
 )
 
-DRAWS = settings(max_examples=40)
+DRAWS = draws(20)
 
 
 @contextmanager
@@ -48,11 +49,10 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 }
 
 
-@pytest.mark.parametrize("behind", CONTEXTS)
 @pytest.mark.parametrize("ahead", [name for name in CONTEXTS if name != "no gradients"])
-@settings(max_examples=12)
-@given(drawn=blocks(dtypes=(torch.float32,)))
-def test_forward_and_backward_may_run_in_two_contexts(ahead: str, behind: str, drawn) -> None:
+@DRAWS
+@given(drawn=blocks(dtypes=(torch.float32,)), behind=st.sampled_from(list(CONTEXTS)))
+def test_forward_and_backward_may_run_in_two_contexts(ahead: str, drawn, behind: str) -> None:
     def act(module: nn.Module, owner: nn.Module) -> Results:
         x = drawn.input()
         with CONTEXTS[ahead]():
@@ -168,7 +168,7 @@ def test_a_change_between_forward_and_backward_has_the_effect_that_it_has_on_pla
     assert_as_plain(drawn.block, act)
 
 
-@settings(max_examples=150)
+@draws(100)
 @given(drawn=blocks(), data=st.data())
 def test_a_tensor_changed_in_place_before_backward_is_refused_where_plain_refuses(
     drawn: Drawn, data: st.DataObject

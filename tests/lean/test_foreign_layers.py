@@ -10,17 +10,26 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from tests.lean.compositions import compose
-from tests.lean.outcomes import Drawn, Results, assert_as_plain, assert_same, blocks, outcome, step
+from tests.lean.outcomes import (
+    Drawn,
+    Results,
+    assert_as_plain,
+    assert_same,
+    blocks,
+    draws,
+    outcome,
+    step,
+)
 
 Calls = list[str]
-DRAWS = settings(max_examples=40)
+DRAWS = draws(15)
 
 
 def leaves(block: nn.Module) -> list[nn.Module]:
@@ -156,12 +165,12 @@ WEIGHT_CHANGES: dict[str, Callable[[nn.Module], object]] = {
 
 
 @pytest.mark.parametrize("change", WEIGHT_CHANGES)
-@pytest.mark.parametrize("share", ["one", "all"])
 @DRAWS
 @given(drawn=blocks(dtypes=(torch.float64,)), data=st.data())
 def test_a_weight_that_is_computed_is_computed_as_in_the_composition(
-    change: str, share: str, drawn: Drawn, data: st.DataObject
+    change: str, drawn: Drawn, data: st.DataObject
 ) -> None:
+    share = data.draw(st.sampled_from(["one", "all"]))
     convolutions = [p for p in drawn.block.modules() if isinstance(p, nn.Conv2d)]
     chosen = convolutions if share == "all" else [data.draw(st.sampled_from(convolutions))]
     torch.manual_seed(0)

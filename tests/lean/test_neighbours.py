@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,11 +18,12 @@ from tests.lean.outcomes import (
     assert_as_plain,
     assert_same,
     blocks,
+    draws,
     gradients,
     step,
 )
 
-DRAWS = settings(max_examples=60)
+DRAWS = draws(20)
 
 BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": nn.ReLU(inplace=True),

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor, nn
 from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
@@ -20,6 +20,7 @@ from tests.lean.outcomes import (
     assert_as_plain,
     assert_same,
     blocks,
+    draws,
     gradients,
     outcome,
     step,
@@ -72,14 +73,14 @@ def _equal_to_the_composition(
 
 
 @pytest.mark.parametrize("unpacking", UNPACKINGS)
-@settings(max_examples=15)
+@draws(8)
 @given(drawn=blocks())
 def test_saved_tensors_may_come_back_in_any_layout(unpacking: str, drawn: Drawn) -> None:
     unpack = UNPACKINGS[unpacking]
     _equal_to_the_composition(drawn, lambda: saved_tensors_hooks(lambda t: t, unpack))
 
 
-@settings(max_examples=40)
+@draws(20)
 @given(drawn=blocks())
 def test_saved_tensors_may_be_packed_to_numbers(drawn: Drawn) -> None:
     def pack(tensor: Tensor) -> tuple[object, ...]:
@@ -92,14 +93,14 @@ def test_saved_tensors_may_be_packed_to_numbers(drawn: Drawn) -> None:
     _equal_to_the_composition(drawn, lambda: saved_tensors_hooks(pack, unpack))
 
 
-@settings(max_examples=25)
+@draws(25)
 @given(drawn=blocks())
 def test_saved_tensors_may_lie_on_the_cpu(drawn: Drawn) -> None:
     _equal_to_the_composition(drawn, save_on_cpu)
 
 
 @pytest.mark.parametrize("wrong", [torch.float16, "shape"])
-@settings(max_examples=25)
+@draws(25)
 @given(drawn=blocks(dtypes=(torch.float32,)))
 def test_saved_tensors_of_another_dtype_or_shape_are_no_crash(wrong, drawn: Drawn) -> None:
     """What comes of it is the hook's own affair, but for the process, which goes on."""
@@ -119,7 +120,7 @@ def test_saved_tensors_of_another_dtype_or_shape_are_no_crash(wrong, drawn: Draw
 
 
 @pytest.mark.parametrize("use_reentrant", [True, False])
-@settings(max_examples=60)
+@draws(30)
 @given(drawn=blocks())
 def test_a_block_within_a_checkpoint_equals_its_composition(use_reentrant, drawn: Drawn) -> None:
     def act(module: nn.Module, owner: nn.Module) -> Results:

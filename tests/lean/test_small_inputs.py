@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.lean.outcomes import Drawn, assert_as_plain, blocks, step
+from tests.lean.outcomes import Drawn, assert_as_plain, blocks, draws, step
 
 SMALL = [
     (0, 4, 6, 6),
@@ -23,14 +23,14 @@ SMALL = [
 
 
 @pytest.mark.parametrize("shape", SMALL)
-@settings(max_examples=60)
+@draws(25)
 @given(drawn=blocks())
 def test_a_small_input_ends_as_in_the_composition(shape, drawn: Drawn) -> None:
     x = drawn.input(shape=shape)
     assert_as_plain(drawn.block, lambda module, owner: step(module, owner, x))
 
 
-@settings(max_examples=60)
+@draws(25)
 @given(drawn=blocks(), shape=st.sampled_from(SMALL))
 def test_a_small_input_without_a_graph_ends_as_in_the_composition(drawn: Drawn, shape) -> None:
     x = drawn.input(shape=shape)

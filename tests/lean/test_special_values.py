@@ -6,14 +6,14 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gaslayers import DownBlock
 from gaslayers.testing._layouts import lay_out
 from tests.lean.compositions import compose
-from tests.lean.outcomes import Drawn, Results, assert_as_plain, blocks, gradients
+from tests.lean.outcomes import Drawn, Results, assert_as_plain, blocks, draws, gradients
 
 INF = float("inf")
 VALUES = [0.0, -0.0, 1.0, -1.0, INF, -INF, float("nan"), 2.0**-149, 2.0**127]
@@ -62,7 +62,7 @@ def special(shape: tuple[int, ...], seed: int, dtype: torch.dtype) -> Tensor:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("pool", POOLS)
-@settings(max_examples=20)
+@draws(10)
 @given(
     seed=st.integers(0, 2**16),
     channels=st.sampled_from([1, 3, 8]),
@@ -92,7 +92,7 @@ def test_pooling_hands_on_the_bits_of_special_values(
     assert torch.equal(bits(found), bits(wanted))
 
 
-@settings(max_examples=150)
+@draws(100)
 @given(drawn=blocks(), seed=st.integers(0, 2**16), value=st.sampled_from(VALUES))
 def test_one_special_value_spreads_as_in_the_composition(drawn: Drawn, seed, value) -> None:
     def act(module: nn.Module, owner: nn.Module) -> Results:

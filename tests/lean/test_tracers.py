@@ -7,15 +7,15 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import Tensor, nn
 
 from gaslayers import DenseBlock, DepthwiseInceptionBlock, DownBlock, InceptionBlock
 from tests.lean.compositions import compose
-from tests.lean.outcomes import Drawn, Results, assert_as_plain, assert_same, blocks
+from tests.lean.outcomes import Drawn, Results, assert_as_plain, assert_same, blocks, draws
 from tests.lean.subjects import SUBJECTS, build
 
-DRAWS = settings(max_examples=25)
+DRAWS = draws(25)
 PLAIN_TRACE = "ignore::torch.jit.TracerWarning"  # on the checks of shapes
 
 
