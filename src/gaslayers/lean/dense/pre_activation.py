@@ -36,13 +36,13 @@ class PreActivation(torch.autograd.Function):
         ctx.layer, ctx.dtype = layer, dtype
         saved = (x, moments, *tensors, *kept)
         ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
-        ctx.save_for_backward(*running_of(layer.calls), *saved)
+        ctx.save_for_backward(*running_of(layer.norms), *saved)
         return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.calls)
+        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.norms)
         check_dtypes(saved, ctx.dtypes)
         x, moments, *rest = saved
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
