@@ -85,6 +85,14 @@ def gradients_of(
     return [next(found) if is_wanted else None for is_wanted in wanted]
 
 
+def with_dense_lines(saved: Sequence[Any]) -> list[Any]:
+    """Saved tensors, those of one or two axes dense: PyTorch's norms read them by address.
+
+    A hook on saved tensors may hand them back in other memory.
+    """
+    return [t.contiguous() if t is not None and t.dim() <= 2 else t for t in saved]
+
+
 def dtypes_of(tensors: Iterable[Tensor | None]) -> list[torch.dtype | None]:
     """What `check_dtypes` compares with later."""
     return [None if tensor is None else tensor.dtype for tensor in tensors]

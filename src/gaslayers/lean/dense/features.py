@@ -22,7 +22,7 @@ from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import Version, check_dtypes, dtypes_of
+from gaslayers.lean.rerun import Version, check_dtypes, dtypes_of, with_dense_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ class DenseFeatures(torch.autograd.Function):
         ctx.input_version.check()
         saved = saved_behind_running(ctx.saved_tensors, ctx.plan.norms)
         check_dtypes(saved, ctx.dtypes)
-        features, moments, *rest = saved
+        features, moments, *rest = with_dense_lines(saved)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, features, wanted, grad)

@@ -16,7 +16,7 @@ from gaslayers.lean.batch_norm import running_of, saved_behind_running
 from gaslayers.lean.dense.layer import Layer
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import check_dtypes, dtypes_of
+from gaslayers.lean.rerun import check_dtypes, dtypes_of, with_dense_lines
 
 
 class PreActivation(torch.autograd.Function):
@@ -44,7 +44,7 @@ class PreActivation(torch.autograd.Function):
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
         saved = saved_behind_running(ctx.saved_tensors, ctx.layer.norms)
         check_dtypes(saved, ctx.dtypes)
-        x, moments, *rest = saved
+        x, moments, *rest = with_dense_lines(saved)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, x, wanted, grad)
