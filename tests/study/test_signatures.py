@@ -3,17 +3,17 @@
 Real digits and the 2018 protocol but for the generator, which has an eighth of the channels here
 so that the tests stay short; the discriminators, which show the signatures, are of full size.
 
-Two processors play two games from one seed: each rounds in its own way, and training enlarges that.
-So what is asked here is either read before rounding is enlarged, or is what all games have in common
-and no broken one has. Another processor was stood in for by weights moved by 1e-7 of each:
+Two processors play two games from one seed: each rounds in its own way, and training enlarges
+that. So what is asked here is either read before rounding is enlarged, or is what all games have in
+common and no broken one has. Weights moved by 1e-7 of each stood in for another processor:
 
-- Small discriminators: 12 games, of three seeds each and from two sets of such weights. Within the
-  iterations read, losses were at most 0.001 from undecided, a tenth of what is allowed; the gap grew
-  in all games, and moving the weights changed it by less than a thousandth of that. After about 180
-  iterations the games decide, each at a time of its own, and no test looks there.
+- Small discriminators: 12 games, of three seeds a case, from weights as drawn and moved. Within the
+  iterations read, losses were at most 0.0011 from undecided, a ninth of what is allowed; the gap
+  grew in all games, and moving the weights changed its growth by less than a thousandth. After about
+  180 iterations the games decide, each at a time of its own, and no test looks there.
 - ``depthwise_inception``: 7 games of four seeds. Of ten readings of a game 6 to 10 lay in a corner,
   where half are asked for of two games, and in 105 of 105 readings the gap was above 1.
-- With the labels of real and generated images exchanged, the gap had the other sign in all games.
+- With the labels of real and generated images exchanged, the gap had the other sign in all 5 games.
 """
 
 from __future__ import annotations
