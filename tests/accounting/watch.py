@@ -78,8 +78,11 @@ def real_peak(
     network = copy.deepcopy(network)
 
     def step() -> None:
-        output = network(*inputs)
-        value = total(output) if loss is None else loss(output)
+        if loss is None:
+            output = network(*inputs)
+            value = total(output)
+        else:
+            value = loss(network(*inputs))
         torch.clear_autocast_cache()
         if value.requires_grad:
             value.backward()

@@ -58,10 +58,10 @@ def rehearse(
     inputs = twin.args[0] if len(twin.args) == 1 else twin.args
 
     def forward() -> tuple[Tensor, Any]:
-        output = twin.run()
         if loss is None:
+            output = twin.run()
             return total(owner, output), output
-        return loss(output, inputs) if wants_inputs else loss(output), output
+        return loss(twin.run(), inputs) if wants_inputs else loss(twin.run()), None
 
     rehearsal = Rehearsal(owner, fakes, twin)
     with rehearsal.running():
@@ -89,8 +89,7 @@ def peak_memory(
     A step is what this function does, whose variables live until it returns::
 
         def step():
-            output = module(*inputs, **kwargs)
-            value = loss(output)
+            value = loss(module(*inputs, **kwargs))  # or output = ...; value = output.sum()
             value.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
