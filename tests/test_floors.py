@@ -37,6 +37,7 @@ STUDY = CORE | {
     "matplotlib",
     "numpy",
     "pydantic",
+    "pydantic_core",
     "pynvml",
     "ray",
     "rich",
@@ -50,6 +51,7 @@ ROOF = "gaslayers"
 UNITS = {
     "_checks": Unit(0, "ground", TORCH),
     "_typing": Unit(0, "ground", TORCH),
+    "_watching": Unit(0, "ground", TORCH),
     "lean": Unit(2, "blocks", TORCH),
     "blocks": Unit(3, "blocks", CORE),
     "_scores": Unit(1, "losses", TORCH),

@@ -31,7 +31,9 @@ count(networks["inception_8"], images, backward=True)
 # The numbers are there as integers, for the batch as given, for one sample, or for another batch.
 
 report = count(networks["original"], images)
-print(f"{report.macs:,} MACs, {report.per_sample.macs:,} a sample, convention {report.convention}")
+print(
+    f"{report.macs:,} MACs, {report.per_sample.macs:,} per sample, convention {report.convention}"
+)
 print(f"{report.scaled(256).flops:,} FLOPs in a batch of 256")
 
 # %%

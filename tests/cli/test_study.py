@@ -270,7 +270,7 @@ def test_study_ends_quietly_at_control_c(stop_study):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM")
 def test_study_ended_by_sigterm_goes_on_where_it_was(invoke, stop_study, tmp_path):
-    options = ("--case", "inception_8", "--iterations", "40", "--batch-size", "2")
+    options = ("--case", "inception_8", "--iterations", "20", "--batch-size", "2")
     assert stop_study(signal.SIGTERM, *options, "--out", "stopped") == 143
     name = "inception_8-as_coded-seed0"
     stopped = RunFolder(tmp_path / "stopped" / name)
@@ -279,7 +279,7 @@ def test_study_ended_by_sigterm_goes_on_where_it_was(invoke, stop_study, tmp_pat
     assert not list(stopped.path.rglob("*.part"))
     with safe_open(stopped.checkpoint_path, framework="pt") as file:
         done = Progress.model_validate_json(file.metadata()["progress"]).next_iteration
-    assert 1 <= done < 40
+    assert 1 <= done < 20
     for out in ("stopped", "whole"):
         assert invoke("study", "--threads", "1", *options, "--out", out).exit_code == 0
     assert read_results(stopped.path) == read_results(tmp_path / "whole" / name)

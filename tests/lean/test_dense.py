@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.densenet import _DenseBlock
 
 from gaslayers import DenseBlock, DepthwiseConvNormAct, DepthwiseInceptionBlock, InceptionBlock
+from gaslayers.lean.modules import register_known
 from gaslayers.testing import feature_maps
 from tests.lean.twins import (
     assert_close_twins,
@@ -36,6 +37,7 @@ JOINED = "inception, even kernel"
 """The kind whose branches run as one convolution, which adds up in another order."""
 
 
+@register_known
 class Halving(nn.Module):
     """A norm that multiplies each channel by a constant, and says so."""
 

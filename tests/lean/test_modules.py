@@ -163,6 +163,17 @@ class ShiftedNorm(FrozenNorm2d):
         return super().forward(x) + 1
 
 
+class Gain(nn.Module):
+    """A norm of somebody's, with a parameter of a name that our own norm gives a method."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channel_scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * x * self.channel_scale.view(1, -1, 1, 1)
+
+
 class StrictNorm(nn.BatchNorm2d):
     """A subclass that refuses other inputs than its base."""
 
@@ -177,6 +188,7 @@ class StrictNorm(nn.BatchNorm2d):
         partial(DenseBlock, norm_layer=ShiftedNorm),
         partial(TransitionBlock, norm_layer=ShiftedNorm),
         partial(DenseBlock, norm_layer=StrictNorm),
+        partial(DenseBlock, norm_layer=Gain),
     ],
 )
 def test_a_subclass_that_computes_otherwise_runs_plain(make) -> None:
@@ -221,6 +233,22 @@ def test_a_tensor_of_a_class_of_its_own_stays_of_its_class(block) -> None:
 
 def test_a_known_layer_needs_no_call() -> None:
     assert reason_to_call([nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), FrozenNorm2d(1)]) is None
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_a_leaky_relu_of_slope_0_or_1_is_called(slope: float) -> None:
+    stage = DownBlock(4, 8, activation_layer=partial(nn.LeakyReLU, slope))
+    assert not stage.execution.is_lean
+
+
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_a_norm_without_one_of_its_statistics_is_refused_as_by_pytorch(name: str) -> None:
+    for make in (DenseBlock, TransitionBlock, DownBlock):
+        block = make(4, 8).eval()
+        for module in inner(block, nn.BatchNorm2d):
+            setattr(module, name, None)
+        with pytest.raises(RuntimeError, match="running_"):
+            block(torch.randn(2, 4, 6, 6, requires_grad=True))
 
 
 @pytest.mark.parametrize("is_frozen", [False, True])

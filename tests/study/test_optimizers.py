@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from gaslayers.study.config import SMALLEST_RATE
-from gaslayers.study.optimizers import LARGEST_RATE, TensorFlowRMSprop, make_optimizer
+from gaslayers.study.optimizers import TensorFlowRMSprop, make_optimizer
+from gaslayers.study.rates import LARGEST_RATE, SMALLEST_RATE
 
 RATE, DECAY, EPS = 0.1, 0.75, 0.5
 

@@ -158,6 +158,36 @@ class CountsStatisticsTwiceInChannelsLast(Sound):
         return super().forward(x)
 
 
+class ReadsWeightOrder(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y if self.conv.weight.is_contiguous() else y * 1.01
+
+
+class _WrongForSlices(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        is_slice = gradient.stride(0) > gradient[0].numel()
+        return gradient * 1.01 if is_slice else gradient
+
+
+class ReadsGradientOrder(Sound):
+    def forward(self, x: Tensor) -> Tensor:
+        return _WrongForSlices.apply(super().forward(x))
+
+
+class OtherWhenMemoryEfficient(Sound):
+    memory_efficient = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        return y * 1.01 if self.memory_efficient else y
+
+
 class BatchStatisticsInEvalMode(Sound):
     def __init__(self) -> None:
         super().__init__()
@@ -236,8 +266,11 @@ FAULTS = [
     (WrongGradientInEvalMode, "gradcheck", "Jacobian mismatch"),
     (WrongSecondGradient, "gradgradcheck", "mismatch"),
     (NeedsLiveWeights, "frozen", "the input's gradient when frozen differs"),
-    (ReadsMemoryOrder, "layouts", "the output in channels-last memory differs"),
-    (CountsStatisticsTwiceInChannelsLast, "layouts", "the buffer `norm.running_mean` in channels"),
+    (ReadsMemoryOrder, "layouts", "the output with weights contiguous, input channels_last"),
+    (CountsStatisticsTwiceInChannelsLast, "layouts", "the buffer `norm.running_mean` with weights"),
+    (ReadsWeightOrder, "layouts", "the output with weights channels_last, input contiguous"),
+    (ReadsGradientOrder, "layouts", "the input's gradient with weights"),
+    (OtherWhenMemoryEfficient, "layouts", "and memory_efficient=False differs"),
     (BatchStatisticsInEvalMode, "batch_independence", "the output of an image alone differs"),
     (ForgetsStateOnLoading, "state_dict", "the output with a loaded state dict differs"),
     (HoldsALambda, "pickle", "pickle"),

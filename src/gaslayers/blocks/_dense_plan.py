@@ -27,7 +27,7 @@ from gaslayers.lean.dense.norm import BatchNorm, Scaling
 from gaslayers.lean.dense.norm_activation import NormActivation
 from gaslayers.lean.dense.slots import Slot
 from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
-from gaslayers.lean.modules import parameter_of
+from gaslayers.lean.modules import is_known, parameter_of
 
 _Read = TypeVar("_Read")
 
@@ -261,8 +261,9 @@ class _Reader:
         return BatchNorm(call, self._slot(call.weight), self._slot(call.bias), mean, variance)
 
     def _scaling(self, norm: Any, channels: int) -> Scaling:
-        # A norm that only multiplies each channel by a constant tells which: a tensor (C,).
-        _require(hasattr(norm, "channel_scale"), norm, "is no BatchNorm2d")
+        # A norm that only multiplies each channel by a constant tells which.
+        is_scaling = is_known(type(norm)) and hasattr(norm, "channel_scale")
+        _require(is_scaling, norm, "is no BatchNorm2d")
         scale = norm.channel_scale()
         fixed = scale.shape == (channels,) and not scale.requires_grad
         _require(fixed, norm, "has a scale that is trained or of another size")

@@ -48,9 +48,10 @@ class DenseBlock(Block):
         activation_layer: Factory of the activation in front of each convolution, or None.
         drop_rate: Probability of dropping a new feature's value in training.
         memory_efficient: Let a lean path run where there is one; same outputs and gradients.
-            The backward pass then reads the output, which must not be changed in place. Bare
-            branches of an `InceptionBlock` as ``layer`` may run as one convolution, which agrees
-            to rounding.
+            The backward pass then reads the output, which must not be changed in place: an
+            in-place layer behind the block raises PyTorch's error, and wants
+            ``memory_efficient=False``. Bare branches of an `InceptionBlock` as ``layer`` may run as
+            one convolution, which agrees to rounding.
             ``"recompute"``: run the inner convolutions of a layer a second time in the backward
             pass rather than keep what they made.
         device: Where the layers are built; None: PyTorch's default device.

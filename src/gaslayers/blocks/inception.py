@@ -55,7 +55,8 @@ class InceptionBlock(Block):
         norm_layer: Factory of the norm after every convolution, or None.
         activation_layer: Factory of the activation after every convolution, or None.
         memory_efficient: Run convolutions as one where that is no more work, and compute again in
-            the backward pass what is cheap to; same outputs and gradients up to rounding.
+            the backward pass what is cheap to; same outputs and gradients up to rounding. Where
+            branches run as one, an infinity in the input reaches as far as the largest kernel.
             ``"recompute"``: compute everything again but the input.
         device: Where the layers are built; None: PyTorch's default device.
         dtype: The precision of parameters and buffers; None: PyTorch's default dtype.

@@ -15,8 +15,10 @@ def negative_slope(activation: nn.Module) -> float | None:
         return IDENTITY
     if type(activation) is nn.ReLU:
         return 0.0
-    if type(activation) is nn.LeakyReLU and activation.negative_slope >= 0:
-        return float(activation.negative_slope)
+    if type(activation) is nn.LeakyReLU:
+        slope = float(activation.negative_slope)
+        # Of slope 0 and 1 it is neither a ReLU nor the identity in the last bit: it multiplies.
+        return slope if slope > 0.0 and slope != IDENTITY else None
     return None
 
 

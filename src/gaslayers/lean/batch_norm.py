@@ -60,8 +60,14 @@ def check_lines(channels: int, **lines: Tensor | None) -> None:
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Whether this module's forward is that of `torch.nn.BatchNorm2d`, subclasses included."""
-    return isinstance(module, nn.BatchNorm2d) and type(module).forward is nn.BatchNorm2d.forward
+    """Whether this module's forward is that of `torch.nn.BatchNorm2d`, subclasses included.
+
+    One that has lost one of its two running statistics is PyTorch's to refuse.
+    """
+    if not (isinstance(module, nn.BatchNorm2d) and type(module).forward is nn.BatchNorm2d.forward):
+        return False
+    mean, variance = parameter_of(module, "running_mean"), parameter_of(module, "running_var")
+    return (mean is None) == (variance is None)
 
 
 def read_call(norm: nn.BatchNorm2d) -> BatchNormCall:
@@ -75,7 +81,7 @@ def read_call(norm: nn.BatchNorm2d) -> BatchNormCall:
         bias=parameter_of(norm, "bias"),
         running_mean=mean if keep_running else None,
         running_var=variance if keep_running else None,
-        training=training or mean is None or variance is None,
+        training=training or mean is None,
         momentum=0.0 if norm.momentum is None else norm.momentum,
         eps=norm.eps,
         counter=parameter_of(norm, "num_batches_tracked") if training and tracks else None,

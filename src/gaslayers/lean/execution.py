@@ -105,4 +105,6 @@ def is_batch(grad: Tensor) -> bool:
     """
     if torch.compiler.is_compiling():  # which does not know the question
         return False
+    if torch._C._are_functorch_transforms_active():  # a vmap around the backward pass
+        return True
     return torch._C._functorch.is_legacy_batchedtensor(grad)

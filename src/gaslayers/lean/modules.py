@@ -33,7 +33,8 @@ def _methods(kind: type[nn.Module]) -> tuple[Any, ...]:
 def register_known(kind: _KnownClass) -> _KnownClass:
     """Let lean paths stand in for layers of this class, as long as its methods are these.
 
-    A subclass is another class: what it computes is not known.
+    A subclass is another class: what it computes is not known. A norm that multiplies each channel
+    by a constant has a method ``channel_scale`` that returns the constants, of shape (C,).
     """
     _known[kind] = _methods(kind)
     return kind
@@ -44,6 +45,11 @@ for _kind in (
     *(nn.MaxPool2d, nn.AvgPool2d, nn.Dropout, nn.Sequential, nn.ModuleList),
 ):
     register_known(_kind)
+
+
+def is_known(kind: type[nn.Module]) -> bool:
+    """Whether lean paths may stand in for layers of this class."""
+    return kind in _known
 
 
 def modules_within(*roots: nn.Module) -> list[nn.Module]:
@@ -63,8 +69,7 @@ def reason_to_call(modules: Iterable[nn.Module]) -> str | None:
 
     What a call does besides the known computation: hooks of the module and hooks for all modules,
     a forward of the instance's own, another class or another method of its class. A norm may be
-    of another class, as long as its call is that of `torch.nn.BatchNorm2d` or it states its
-    constant scale.
+    of a subclass of `torch.nn.BatchNorm2d`, as long as its call is that of the base.
     """
     if _has_global_hooks() and not _all_watch():
         return "a hook for all modules is registered"
@@ -82,25 +87,13 @@ def reason_to_call(modules: Iterable[nn.Module]) -> str | None:
             return f"an inner {type(module).__name__} has been given another forward"
         kinds.add(type(module))
     for kind in kinds:
-        known = _known.get(kind) or _known_norm(kind)
+        known = _known.get(kind)
+        if known is None and issubclass(kind, nn.BatchNorm2d):
+            known = _known[nn.BatchNorm2d]
         if known is None:
             return f"{kind.__name__} is no layer that lean paths know"
         if known != _methods(kind):
             return f"{kind.__name__} has been given another forward"
-    return None
-
-
-def _known_norm(kind: type[nn.Module]) -> tuple[Any, ...] | None:
-    """What the methods of a norm of another class must be; None: it is no such norm."""
-    if issubclass(kind, nn.BatchNorm2d):
-        return _known[nn.BatchNorm2d]
-    # The class that states the constant scale must be the one that applies it.
-    for base in kind.__mro__:
-        stated = "channel_scale" in base.__dict__, "forward" in base.__dict__
-        if all(stated):
-            return (*_methods(nn.Module)[:2], kind.forward, None, None)
-        if any(stated):
-            return None
     return None
 
 

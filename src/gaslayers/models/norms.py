@@ -10,6 +10,7 @@ from gaslayers._checks import is_traced
 from gaslayers.lean.modules import register_known
 
 
+@register_known
 class FrozenNorm2d(nn.Module):
     """Scale each channel by a constant near 1: a batch norm whose training flag was never set.
 

@@ -10,10 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from gaslayers.models import CASES, VARIANTS
-from gaslayers.study.optimizers import LARGEST_RATE
-
-SMALLEST_RATE = 1e-30
-"""A step at a smaller rate is rounded to none in float32."""
+from gaslayers.study.rates import LARGEST_RATE, SMALLEST_RATE
 
 SAMPLE_COUNT = 32
 

@@ -9,14 +9,12 @@ import torch
 from torch import nn
 
 from gaslayers._checks import bad_type, check_float
+from gaslayers.study.rates import LARGEST_RATE
 
 if TYPE_CHECKING:
     from gaslayers.study.config import RunConfig
 
 _OWNER = "TensorFlowRMSprop"
-
-LARGEST_RATE = 1e30
-"""Far beyond what trains. One step of every optimiser at this rate still fits into float32."""
 
 
 class TensorFlowRMSprop(torch.optim.Optimizer):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gaslayers import ConvNormAct, DenseBlock, DepthwiseInceptionBlock, DownBlock
 from gaslayers.blocks import TransitionBlock
+from gaslayers.lean.modules import register_known
 from gaslayers.lean.native.kernels import kernels
 from tests.lean.native.maps import LAST
 from tests.lean.native.needs import needs_norm_kernels
@@ -43,6 +44,7 @@ def calls(monkeypatch) -> list[str]:
     return called
 
 
+@register_known
 class _Halving(nn.Module):
     def channel_scale(self) -> Tensor:
         return torch.full((8,), 0.5)
