@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from gaslayers import DownBlock
 from gaslayers.lean.batch_norm import BatchNormCall
 from gaslayers.lean.native import availability, kernels, norm_pool
 from gaslayers.lean.native.compiling import library_path
@@ -19,6 +20,7 @@ from gaslayers.lean.pool.activation_pool import activate_and_pool
 from gaslayers.lean.pool.choice import code_pool
 from tests.lean.native.maps import LAST
 from tests.lean.native.needs import CAPABILITIES, needs_norm_kernels, rounds_alike
+from tests.lean.twins import twin_of
 
 FIRST = torch.contiguous_format
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}

@@ -1,7 +1,7 @@
 """What the norm's kernels compute, by PyTorch's operators: for tensors that fit no kernel.
 
 Sizes and dtypes that PyTorch refuses are refused here. Its operators for batch norm trust the sizes
-of lines, as its modules look at them first.
+of lines, as its modules look at them first, and in channels_last read lines without their gaps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from torch import Tensor
 from gaslayers.lean.activations import IDENTITY, activate, activation_backward
 from gaslayers.lean.batch_norm import BatchNormCall, check_lines
 from gaslayers.lean.native.norm_call import Gradients, Moments
+
+
+def _line(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.contiguous()
 
 
 def measure(x: Tensor, moments: Tensor, eps: float, to: Tensor | None) -> None:
@@ -37,16 +41,19 @@ def run(
     """As `gaslayers.lean.native.norm.run`."""
     batch_norm.check_sizes(x.shape[1])
     kept = activate(x, slope_before, inplace=overwrite)
+    running = (batch_norm.running_mean, batch_norm.running_var)
     y, *moments = torch.native_batch_norm(
         kept,
-        batch_norm.weight,
-        batch_norm.bias,
-        batch_norm.running_mean,
-        batch_norm.running_var,
+        _line(batch_norm.weight),
+        _line(batch_norm.bias),
+        *(moved := [_line(values) for values in running]),
         True,
         batch_norm.momentum,
         batch_norm.eps,
     )
+    for values, line in zip(running, moved, strict=True):
+        if values is not None and line is not None and line is not values:
+            values.copy_(line)
     return kept, activate(y, slope_behind, inplace=True), torch.stack(moments)
 
 
@@ -73,7 +80,8 @@ def normalize(
     # The kernel folds both factors of a channel into one; here they come folded.
     scale = inverse_std if weight is None else inverse_std * weight
     one = torch.ones_like(scale)
-    y, _, _ = torch.native_batch_norm(x, scale, bias, mean, one, False, 0.0, 0.0)
+    lines = _line(scale), _line(bias), _line(mean), _line(one)
+    y, _, _ = torch.native_batch_norm(x, *lines, False, 0.0, 0.0)
     return activate(y, slope, inplace=True)
 
 
@@ -116,7 +124,8 @@ def normalize_backward(
         mean, inverse_std = moments[0], moments[1]
         check_lines(channels, saved_mean=mean, saved_invstd=inverse_std)
         found = torch.ops.aten.native_batch_norm_backward(
-            grad, x, weight, None, None, mean, inverse_std, True, 0.0, list(wanted)
+            *(grad, x, _line(weight), None, None, _line(mean), _line(inverse_std)),
+            *(True, 0.0, list(wanted)),
         )
     grad_x, grad_weight, grad_bias = (
         values if is_wanted else None for values, is_wanted in zip(found, wanted, strict=True)
