@@ -173,7 +173,8 @@ class Fuzzer:
         options = arguments(rng, loss, rng.choice([0, 1])) if is_function else {}
         owner = loss.__name__ if is_function else type(loss).__name__
         told = f"{owner}({', '.join(map(_told, scores))}, **{options!r})"
-        known = known_arguments(_call(loss), loss) | {"scores"}
+        made_by = loss if is_function else type(loss)
+        known = known_arguments(_call(loss), made_by) | {"scores"}
         try:
             y = loss(*scores, **options)
         except (TypeError, ValueError) as error:

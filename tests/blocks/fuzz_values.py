@@ -102,6 +102,7 @@ KINDS: dict[str, Kind] = {
     "compression": Kind([0.5, 1.0], NUMBERS),
     "drop_rate": Kind([0.0, 0.5], NUMBERS),
     "scale": Kind([0.5, 1], NUMBERS),
+    "scale_weights": Kind([None], [(1.0,), [1, 2], (0.0, 0.0), *SEQUENCES, *NUMBERS]),
     "bias": Kind([None, True, False], WORDS),
     "memory_efficient": Kind([True, False, "recompute"], WORDS),
     "order": Kind(["norm_act", "act_norm"], WORDS),
