@@ -9,7 +9,7 @@ common and no broken one has. Weights moved by 1e-7 of each stood in for another
 
 - Small discriminators: 12 games, of three seeds a case, from weights as drawn and moved. Within the
   iterations read, losses were at most 0.0011 from undecided, a ninth of what is allowed; the gap
-  grew in all games, and moving the weights changed its growth by less than a thousandth. After about
+  grew in all games, and moving the weights changed its growth by at most 4e-6 of it. After about
   180 iterations the games decide, each at a time of its own, and no test looks there.
 - ``depthwise_inception``: 7 games of four seeds. Of ten readings of a game 6 to 10 lay in a corner,
   where half are asked for of two games, and in 105 of 105 readings the gap was above 1.
