@@ -154,5 +154,6 @@ def test_role_shows_the_number_and_reports_an_unknown_name(figures, tmp_path):
     finally:
         app.cleanup()
     assert f"{read_record('original')['discriminator_parameters']:,}" in shown
+    assert "faithful/original mood" in shown  # so that a reader sees where a number is missing
     assert "index.rst:4: ERROR: `faithful/original` has no `mood`" in said
     assert {"record.json", "curves.csv"} <= dependencies
