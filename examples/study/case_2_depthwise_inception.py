@@ -69,7 +69,7 @@ count(discriminator, images)
 # record. A record of other code stops the script. It also trains the first iterations and prints
 # their losses beside the recorded ones. On the record's machine they are the same. Elsewhere they
 # may differ, since this case turns a difference in the last bit into other losses within one
-# iteration.
+# iteration. The last column says what was compared.
 
 parser = argparse.ArgumentParser(description="Case 2: depthwise separable inception.")
 parser.add_argument("--preset", choices=PRESETS, help="train anew in full; faithful is 2018's")
@@ -82,7 +82,7 @@ digits = load_digits()
 if arguments.preset is None:
     torch.set_num_threads(1)  # as in the record: another number of threads rounds differently
     run = read_run(arguments.records / f"{CASE}-as_coded-seed0")
-    print(replay(run, digits, Fabric(accelerator="cpu", devices=1), compare_losses=False))
+    print(replay(run, digits, Fabric(accelerator="cpu", devices=1)))
 else:
     fabric = Fabric(accelerator="auto", devices=1)
     out = Path("gaslayers-study") / arguments.preset

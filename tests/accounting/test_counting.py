@@ -201,7 +201,8 @@ def test_count_of_a_module_called_twice_and_of_tied_weights() -> None:
     shared = nn.Linear(4, 4)
     report = count(nn.Sequential(shared, nn.ReLU(), shared), torch.zeros(2, 4))
     assert (report.macs, report.params) == (2 * 2 * 16, 20)
-    assert list(report.by_module) == ["", "0", "1"]
+    assert list(report.by_module) == ["", "0", "1", "2"]
+    assert [report.by_module[name].macs for name in ("0", "2")] == [32, 32]
     tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     tied[1].weight = tied[0].weight
     report = count(tied, torch.zeros(2, 4))

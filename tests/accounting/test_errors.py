@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -138,12 +139,38 @@ def test_custom_operator_is_an_error_and_no_silent_zero(make) -> None:
     assert (report.macs, report.unsupported) == (0, {"gaslayers_tests::product": 1})
 
 
-def test_operator_that_hides_its_products_is_an_error_and_no_silent_zero() -> None:
-    with pytest.raises(
-        ValueError, match=r"must have no MACs that are not counted, got 'aten::lstm"
-    ):
-        count(nn.LSTM(4, 4), X[None])
-    assert count(nn.LSTM(4, 4), X[None], verify=False).unsupported == {"aten::lstm": 1}
+HIDING = {
+    "bilinear": lambda x: F.bilinear(x, x, torch.ones(2, 4, 4)),
+    "cdist": lambda x: torch.cdist(x, x),
+    "addbmm": lambda x: torch.addbmm(x[:, :2], x[None], x[None].mT),
+    "addr": lambda x: torch.addr(x, x[:, 0], x[0]),
+    "linalg_multi_dot": lambda x: torch.linalg.multi_dot([x, x.T, x]),
+    "linalg_matrix_power": lambda x: torch.linalg.matrix_power(x @ x.T, 3),
+    "linalg_matrix_exp": lambda x: torch.linalg.matrix_exp(x @ x.T),
+    "_trilinear": lambda x: torch._trilinear(x, x[None], x, [1], [], [0], [0]),
+    "_sparse_mm": lambda x: torch.sparse.mm(torch.eye(2).to_sparse(), x),
+}
+
+
+@pytest.mark.parametrize("operator", HIDING)
+def test_operator_that_hides_its_products_is_an_error_and_no_silent_zero(make, operator) -> None:
+    module = make(lambda _, x: HIDING[operator](x))
+    words = rf"must have no MACs that are not counted, got 'aten::{operator}'"
+    with pytest.raises(ValueError, match=words):
+        count(module, X)
+    assert count(module, X, verify=False).unsupported[f"aten::{operator}"] == 1
+
+
+@pytest.mark.parametrize("padding", [0, "same"])
+@pytest.mark.parametrize("verify", [False, True])
+def test_complex_convolution_is_refused_by_name(padding, verify) -> None:
+    layer = nn.Conv2d(2, 3, 3, padding=padding, dtype=torch.complex64)
+    x = torch.zeros(1, 2, 6, 6, dtype=torch.complex64)
+    with pytest.raises(ValueError, match=r"MACs that are not counted, got 'complex conv2d'"):
+        count(layer, x, verify=verify)
+    transposed = nn.ConvTranspose1d(2, 3, 3, dtype=torch.complex64)
+    with pytest.raises(ValueError, match=r"got 'complex conv_transpose1d'"):
+        count(transposed, x[:, :, 0], verify=verify)
 
 
 def test_module_that_cannot_be_traced_is_an_error_with_its_name(make) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import gc
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -15,58 +12,12 @@ import torchvision
 from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn.utils.parametrizations import spectral_norm
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from gaslayers import DenseBlock, DownBlock, LSGANDiscriminatorLoss, LSGANGeneratorLoss, peak_memory
 from gaslayers.accounting import gan_peak_memory
 from gaslayers.models import CASES, LSGANGenerator, build_discriminator
-
-
-class Watch(TorchDispatchMode):
-    """The live bytes of real storages; independent of what is tested."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: dict[int, int] = {}
-        self.watches: dict[int, weakref.ref] = {}
-        self.total = self.peak = 0
-
-    def see(self, tensors: Iterable[Tensor]) -> None:
-        for tensor in tensors:
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key not in self.sizes:
-                self.sizes[key] = storage.nbytes()
-                self.total += storage.nbytes()
-                self.watches[key] = weakref.ref(storage, lambda _, key=key: self.forget(key))
-        self.peak = max(self.peak, self.total)
-
-    def forget(self, key: int) -> None:
-        self.total -= self.sizes.pop(key)
-        del self.watches[key]
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.see(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
-        return out
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the collector, which ends the lives of cycles at any moment."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-def total(output) -> Tensor:
-    parts = [leaf.sum() for leaf in tree_leaves(output)]
-    return sum(parts[1:], parts[0])
+from tests.accounting.watch import Watch, total, uncollected
 
 
 def make_step(network: nn.Module, x: Tensor, optimizer) -> Callable[[], None]:

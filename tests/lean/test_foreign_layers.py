@@ -148,6 +148,17 @@ class _Doubled(nn.Module):
 class _Tagged(Tensor):
     """A subclass that changes nothing but is not a plain tensor."""
 
+    def __deepcopy__(self, memo: dict[int, object]) -> _Tagged:
+        copied = self.detach().clone().as_subclass(_Tagged).requires_grad_(self.requires_grad)
+        return (
+            nn.Parameter(copied, self.requires_grad) if isinstance(self, nn.Parameter) else copied
+        )
+
+
+def _prune(conv: nn.Conv2d) -> nn.Module:
+    conv.weight.data = conv.weight.data.contiguous()  # PyTorch prunes no other format
+    return prune.random_unstructured(conv, "weight", amount=0.5)
+
 
 WEIGHT_CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "parametrisation": lambda conv: parametrize.register_parametrization(
@@ -157,10 +168,8 @@ WEIGHT_CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "spectral norm of old": nn.utils.spectral_norm,
     "weight norm": parametrizations.weight_norm,
     "orthogonal": parametrizations.orthogonal,
-    "pruned": lambda conv: prune.random_unstructured(conv, "weight", amount=0.5),
-    "pruned for good": lambda conv: prune.remove(
-        prune.random_unstructured(conv, "weight", amount=0.5), "weight"
-    ),
+    # While the mask is a layer's own, PyTorch does not copy the layer: see test_modules.
+    "pruned for good": lambda conv: prune.remove(_prune(conv), "weight"),
 }
 
 

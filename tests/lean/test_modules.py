@@ -194,8 +194,8 @@ class StrictNorm(nn.BatchNorm2d):
 def test_a_subclass_that_computes_otherwise_runs_plain(make) -> None:
     block = make(4, 4)
     assert not block.execution.is_lean
-    assert "no layer that lean paths know" in block.execution.reason or (
-        "given another forward" in block.execution.reason
+    assert any(
+        text in block.execution.reason for text in ("no plain Conv2d", "BatchNorm2d", "know")
     )
 
 

@@ -7,7 +7,9 @@ import dataclasses
 import pytest
 import torch
 
+from gaslayers.models import VARIANTS
 from gaslayers.study import replays as module
+from gaslayers.study import training
 from gaslayers.study.replays import StaleRecordError, replay
 from gaslayers.study.report.runs import Run, read_run
 
@@ -110,3 +112,102 @@ def test_other_code_is_refused_within_one_release_of_torch(recorded, digits, fab
 def test_iterations_below_one_are_refused(recorded, digits, fabric):
     with pytest.raises(ValueError, match=r"replay: `iterations` must be >= 1, got 0"):
         replay(recorded, digits, fabric, iterations=0)
+
+
+def test_every_number_is_compared_where_rounding_does_not_grow(recorded, digits, fabric):
+    result = replay(recorded, digits, fabric, iterations=3)
+    assert result.compared() == [{*module.LOSSES, *module.LOGITS}] * 2
+    assert str(result).count("losses, logits") == 2
+
+
+def test_nothing_is_compared_where_rounding_grows_at_once(
+    recorded, make_config, digits, fabric, monkeypatch
+):
+    # Saturated within an iteration, and the sides are the rounding's choice.
+    config = make_config(case="depthwise_inception", batch_size=32, iterations=3)
+    monkeypatch.setattr(module, "code_hash", lambda config: recorded.record.code_hash)
+    other = changed_record(recorded, config=config, config_hash=config.config_hash)
+    result = replay(other, digits, fabric, iterations=3)
+    assert result.compared()[-1] == set()
+    assert str(result).endswith("nothing")
+
+
+def change_points(run: Run, change) -> Run:
+    return dataclasses.replace(run, curves=[change(point) for point in run.curves])
+
+
+def test_a_number_that_rounding_has_reached_once_is_not_compared_later(recorded):
+    at_first = change_points(
+        recorded, lambda p: p.model_copy(update={"generator_loss": 2.1 - 0.1 * (p.iteration > 0)})
+    )
+    live = change_points(recorded, lambda p: p.model_copy(update={"generator_loss": 2.0}))
+    result = module.Replay("run", live.curves, live.curves, "c", True, at_first.curves)
+    rest = {"discriminator_loss", *module.LOGITS}
+    assert result.compared() == [rest] * len(live.curves)
+
+
+@pytest.mark.parametrize("move", [1e-7, -1e-7, 1e-6])
+def test_record_of_another_processor_is_recognised(recorded, digits, fabric, monkeypatch, move):
+    """Weights moved by a rounding and by eight, which stands for what other processors compute."""
+
+    class Moved(module.Game):
+        def __init__(self, *args, **options) -> None:
+            super().__init__(*args, **options)
+            source = torch.Generator().manual_seed(7)
+            with torch.no_grad():
+                for weight in (*self.generator.parameters(), *self.discriminator.parameters()):
+                    weight.mul_(1 + move * torch.randn(weight.shape, generator=source))
+
+    monkeypatch.setattr(module, "Game", Moved)
+    result = replay(recorded, digits, fabric, iterations=6)
+    assert result.live != result.recorded
+    assert all(module.LOSSES[0] in names for names in result.compared())
+
+
+def other_head(patch):
+    build = training.build_discriminator
+    switches = dataclasses.replace(VARIANTS["as_coded"], head="linear")
+    patch.setattr(
+        training,
+        "build_discriminator",
+        lambda case, *, variant, memory_efficient: build(
+            case, switches=switches, memory_efficient=memory_efficient
+        ),
+    )
+
+
+def other_labels(patch):
+    class Swapped(training.LSGANDiscriminatorLoss):
+        def forward(self, real_scores, fake_scores):
+            return super().forward(fake_scores, real_scores)
+
+    patch.setattr(training, "LSGANDiscriminatorLoss", Swapped)
+
+
+def other_ratio(patch):
+    def iterate(self, iteration):
+        for _ in range(self.config.generator_steps):
+            self.discriminator_step(iteration)
+        self.generator_step(iteration, 0)
+
+    patch.setattr(training.Game, "iterate", iterate)
+
+
+def other_rate(patch):
+    make = training.make_optimizer
+    patch.setattr(
+        training,
+        "make_optimizer",
+        lambda parameters, config: make(
+            parameters, config.model_copy(update={"learning_rate": 1.1 * config.learning_rate})
+        ),
+    )
+
+
+@pytest.mark.parametrize("change", [other_head, other_labels, other_ratio, other_rate])
+def test_other_computation_is_refused_by_its_numbers(recorded, digits, fabric, monkeypatch, change):
+    # Were the hash the same, or of another release of PyTorch.
+    monkeypatch.setattr(module, "code_hash", lambda config: recorded.record.code_hash)
+    change(monkeypatch)
+    with pytest.raises(StaleRecordError, match="The losses are not those of the record"):
+        replay(recorded, digits, fabric, iterations=3)

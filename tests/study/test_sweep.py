@@ -183,19 +183,29 @@ def test_sweep_refuses_a_batch_larger_than_the_data_before_it_begins(
     assert not list(tmp_path.iterdir())
 
 
-def test_sweep_removes_what_killed_writers_left(make_config, play_all, tmp_path):
+def test_sweep_removes_what_killed_writers_left(make_config, digits, fabric, tmp_path):
     config = make_config(iterations=3)
     folder = RunFolder(tmp_path / config.name)
+    leftovers = [
+        folder.path / ".checkpoint.safetensors.x1y2.part",
+        folder.samples_path / ".000002.png.x1y2.part",
+    ]
+    seen = []
     for _ in ("unfinished", "finished"):
         folder.samples_path.mkdir(parents=True, exist_ok=True)
-        leftovers = [
-            folder.path / ".checkpoint.safetensors.x1y2.part",
-            folder.samples_path / ".000002.png.x1y2.part",
-        ]
         for path in leftovers:
             path.write_bytes(b"half")
-        play_all([config], tmp_path)
+        # A finished run is only looked at; one that runs is cleaned before its first iteration.
+        sweep(
+            [config],
+            tmp_path,
+            digits,
+            fabric,
+            preset="tiny",
+            on_run=lambda _: lambda *_: seen.append(any(path.exists() for path in leftovers)),
+        )
         assert not any(path.exists() for path in leftovers)
+    assert seen == [False] * 3
 
 
 def test_sweep_leaves_what_another_process_is_writing(configs, play_all, play, tmp_path):

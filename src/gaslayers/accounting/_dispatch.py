@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gaslayers.accounting._parts import CalledParts
 from gaslayers.accounting._sandbox import Call, tensors_of
 
 CONVOLUTION, MATMUL, BACKWARD = "convolution", "matrix product", "backward"
@@ -49,8 +50,10 @@ def _backward_convolution(args: tuple[Any, ...], _out: Any) -> int:
 
 
 def _matrix_product(first: int) -> Callable[[tuple[Any, ...], Tensor], int]:
-    """A product whose left factor is argument number ``first``."""
-    return lambda args, out: prod(args[first].shape[-1:]) * prod(out.shape)
+    """A product whose left factor is argument number ``first``; a complex one is four real ones."""
+    return lambda args, out: (
+        prod(args[first].shape[-1:]) * prod(out.shape) * (4 if out.is_complex() else 1)
+    )
 
 
 _MATRIX_PRODUCTS = {
@@ -77,16 +80,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped 
         self._stack = [""]
         self._running_backward = False
         self._owners: dict[Node, str] = {}
-        for name, part in module.named_modules():
-            part.register_forward_pre_hook(self._enter(name), with_kwargs=True)
+        self._parts = CalledParts(module)
+        for part in module.modules():
+            part.register_forward_pre_hook(self._enter, with_kwargs=True)
             part.register_forward_hook(self._leave, always_call=True)
 
-    def _enter(self, name: str) -> Any:
-        def enter(_part: nn.Module, args: Any, kwargs: Any) -> None:
-            self._own(tensors_of((args, kwargs)))
-            self._stack.append(name)
-
-        return enter
+    def _enter(self, part: nn.Module, args: Any, kwargs: Any) -> None:
+        self._own(tensors_of((args, kwargs)))
+        self._stack.append(self._parts.enter(part, self._stack[-1]))
 
     def _leave(self, _part: nn.Module, _args: Any, output: Any) -> None:
         self._own(tensors_of(output))

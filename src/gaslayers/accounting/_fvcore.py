@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,12 +20,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from gaslayers.accounting._handles import Handle, Values, all_handles
+from gaslayers.accounting._parts import CalledParts, named_parts
 from gaslayers.accounting._sandbox import Call, tensors_of
 
-_ROOT = "module"  # the counted module's name inside the traced one
+_SCOPE = "part:"  # before the names of modules in the trace; the tracer's own have other names
 
 # What the module raises, a tracer that cannot follow, or a handle that meets what it does not know.
 _TRACE_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
+
+_CONVOLUTIONS = {f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)}
 
 Key: TypeAlias = tuple[str, str, bool]
 """Operator, quantity, and whether the inputs have a part in it."""
@@ -49,6 +52,10 @@ class Untraceable(RuntimeError):  # noqa: N818  (says what the module is, not wh
         super().__init__(f"{place!r}: {self.reason}")
 
 
+class Refused(Exception):  # noqa: N818  (likewise)
+    """An operator has multiply-adds, but not as many as its shapes say."""
+
+
 class _Anchors(TorchFunctionMode):
     """Keep every operator in the trace: what no output depends on has run all the same.
 
@@ -67,6 +74,8 @@ class _Anchors(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in _CONVOLUTIONS and result.is_complex():
+            raise Refused(f"complex {func.__name__}")  # made of three real ones
         if not torch._C._are_functorch_transforms_active():  # nothing may escape from vmap
             floats = (tensor for tensor in tensors_of(result) if tensor.is_floating_point())
             self.tensors.extend(tensor.new_empty(0) for tensor in floats)
@@ -82,21 +91,23 @@ class _Traceable(nn.Module):
         self.leaves, self.spec = pytree.tree_flatten((call.args, call.kwargs))
         self.positions = [i for i, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor)]
         self.inputs = tuple(self.leaves[position] for position in self.positions)
-        self.called: set[str] = set()
+        self.called: set[nn.Module] = set()
         self.running = [""]
-        for name, part in self.module.named_modules():
-            part.register_forward_pre_hook(self._enter(name))
+        self.parts = CalledParts(call.module)
+        for part in self.module.modules():
+            part.register_forward_pre_hook(self._enter)
             part.register_forward_hook(self._leave)
 
-    def _enter(self, name: str) -> Any:
-        def enter(_part: nn.Module, _args: Any) -> None:
-            self.called.add(name)
-            self.running.append(name)
-
-        return enter
+    def _enter(self, part: nn.Module, _args: Any) -> None:
+        self.called.add(part)
+        self.running.append(self.parts.enter(part, self.running[-1]))
+        if (state := torch._C._get_tracing_state()) is not None:
+            state.push_scope(_SCOPE + self.running[-1])
 
     def _leave(self, _part: nn.Module, _args: Any, _output: Any) -> None:
         self.running.pop()
+        if (state := torch._C._get_tracing_state()) is not None:
+            state.pop_scope()
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         leaves = list(self.leaves)
@@ -110,7 +121,7 @@ class _Traceable(nn.Module):
     def uncalled(self) -> Iterator[str]:
         for name, part in self.module.named_modules():
             is_container = type(part).forward is nn.Module.forward
-            if name not in self.called and not is_container:
+            if part not in self.called and not is_container:
                 yield name
 
 
@@ -132,14 +143,42 @@ class _Dependence:
                 self._known[name] = any(map(self, node.inputs()))
         return self._known[name]
 
-    def split(self, handle: Handle) -> Any:
-        """Let the handle tell what the inputs have a part in from what they have not."""
+
+class _Collector:
+    """Keep what each node costs, for the module that it was called in and all that hold it.
+
+    Args:
+        dependence: Tells what the inputs have a part in from what they have not.
+        names: Of all modules.
+    """
+
+    def __init__(self, dependence: _Dependence, names: Iterable[str]) -> None:
+        self.counts: dict[str, Counter[Key]] = {name: Counter() for name in names}
+        self._dependence = dependence
+
+    def collect(self, handle: Handle) -> Any:
+        """The handle in a form that keeps what it finds."""
 
         def count(inputs: Values, outputs: Values) -> Counter[Key]:
-            grows = self(outputs[0])
-            return Counter({(*key, grows): cost for key, cost in handle(inputs, outputs).items()})
+            grows = self._dependence(outputs[0])
+            found = {(*key, grows): cost for key, cost in handle(inputs, outputs).items()}
+            place = _place(outputs[0].node())
+            for holder in {"", *(place[:end] for end in _ends(place))}:
+                self.counts[holder].update(found)
+            return Counter(found)
 
         return count
+
+
+def _place(node: Any) -> str:
+    """The name of the innermost module that was running, by the scopes that were pushed."""
+    scopes = [scope for scope in node.scopeName().split("/") if scope.startswith(_SCOPE)]
+    return scopes[-1].removeprefix(_SCOPE) if scopes else ""
+
+
+def _ends(name: str) -> list[int]:
+    """Where the names of the modules that hold this one end within its own."""
+    return [i for i, letter in enumerate(name) if letter == "."] + [len(name)]
 
 
 @contextmanager
@@ -179,24 +218,24 @@ def trace(call: Call) -> Traced:
         traceable = _Traceable(call)
         analysis = FlopCountAnalysis(traceable, traceable.inputs)
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        dependence = _Dependence(len(traceable.inputs))
+        names = [name for name, _ in named_parts(call.module)]
+        collector = _Collector(_Dependence(len(traceable.inputs)), names)
         for name, handle in all_handles(analysis._op_handles).items():
             analysis._op_handles.pop(name, None)  # an ignored operator must have no handle
-            analysis.set_op_handle(name, None if handle is None else dependence.split(handle))
+            analysis.set_op_handle(name, None if handle is None else collector.collect(handle))
         try:
             with _functions_inlined():
-                counts = analysis.by_module_and_operator()
+                analysis.total()
         except _TRACE_ERRORS as error:
             raise Untraceable(traceable.running[-1], error) from error
-    names = [name for name, _ in call.module.named_modules()]
     return Traced(
-        # The whole includes what hooks of the counted module run outside its own scope.
-        counts={name: counts[f"{_ROOT}.{name}" if name else ""] for name in names},
+        counts=collector.counts,
         unsupported=Counter(
             {
                 name: calls
                 for name, calls in analysis.unsupported_ops().items()
-                if not name.startswith("prim::PythonOp")  # a function: its inside is in the trace
+                # A function, whose inside is in the trace, or an annotation for a profiler.
+                if not name.startswith(("prim::PythonOp", "profiler::"))
             }
         ),
         uncalled=tuple(traceable.uncalled()),

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from gaslayers.accounting._convention import FREE, PER_INPUT, PER_OUTPUT
 from gaslayers.accounting._einsum import einsum_macs
+from gaslayers.accounting._recurrence import FLOPS, Cost, cell_cost, layer_cost
 
 MACS, ELEMENTWISE, ACTIVATIONS = "macs", "elementwise", "activations"
 
@@ -33,10 +34,15 @@ def _is_float(value: Any) -> bool:
     return value.isCompleteTensor() and value.type().scalarType() in _FLOATS
 
 
+def _is_complex(value: Any) -> bool:
+    return value.isCompleteTensor() and value.type().scalarType().startswith("Complex")
+
+
 def _product(operator: str, macs: int, outputs: Values) -> Counter[tuple[str, str]]:
-    """The count of an operator that is made of multiply-adds."""
+    """The count of an operator that is made of multiply-adds; a complex one is four real ones."""
     written = prod(_shape(outputs[0]))
-    return Counter({(operator, MACS): macs, (operator, ACTIVATIONS): written})
+    real = 4 * macs if _is_complex(outputs[0]) else macs
+    return Counter({(operator, MACS): real, (operator, ACTIVATIONS): written})
 
 
 def _foreign_product(operator: str, handle: ForeignHandle) -> Handle:
@@ -63,6 +69,39 @@ def _convolution_mode(inputs: Values, outputs: Values) -> Counter[tuple[str, str
 def _matmul(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
     """The product of any ranks, batches broadcast."""
     return _product("matmul", prod(_shape(outputs[0])) * _shape(inputs[0])[-1], outputs)
+
+
+def _inner(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+    """Sums over the last axis of both; with a scalar it is a product of elements."""
+    left, right = _shape(inputs[0]), _shape(inputs[1])
+    if left and right:
+        return _product("inner", prod(_shape(outputs[0])) * left[-1], outputs)
+    return Counter({("inner", ELEMENTWISE): prod(_shape(outputs[0]))})
+
+
+def _tensordot(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+    """One product with the axes that are summed in a row; one of size 1 is summed before."""
+    left, right = _shape(inputs[0]), _shape(inputs[1])
+    axes = ([axis.toIValue() for axis in value.node().inputs()] for value in inputs[2:4])
+    pairs = zip(*axes, strict=True)
+    summed = prod(left[i] if left[i] == right[j] else 1 for i, j in pairs)
+    return _product("tensordot", prod(_shape(outputs[0])) * summed, outputs)
+
+
+def _recurrent(operator: str, cost: Cost) -> Handle:
+    """A recurrent layer or cell."""
+
+    def count(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+        macs, flops = cost(inputs, outputs)
+        return _product(operator, macs, outputs) + Counter({(operator, ELEMENTWISE): flops})
+
+    return count
+
+
+def _rms_norm(inputs: Values, outputs: Values) -> Counter[tuple[str, str]]:
+    """Square, sum and scale, and the weight where there is one."""
+    has_weight = inputs[2].isCompleteTensor()
+    return Counter({("rms_norm", ELEMENTWISE): (3 + has_weight) * prod(_shape(outputs[0]))})
 
 
 def _plain_product(operator: str, first: int) -> Handle:
@@ -140,7 +179,13 @@ def all_handles(foreign: Mapping[str, ForeignHandle]) -> dict[str, Handle | None
     for operator, first in _OWN_PRODUCTS.items():
         table[f"aten::{operator}"] = _plain_product(operator, first)
     table["aten::_convolution_mode"] = _convolution_mode
+    for kind in FLOPS:
+        table[f"aten::{kind}"] = _recurrent(kind, layer_cost(kind))
+        table[f"aten::{kind}_cell"] = _recurrent(f"{kind}_cell", cell_cost(kind))
     table["aten::einsum"] = _einsum
+    table["aten::inner"] = _inner
     table["aten::matmul"] = _matmul
+    table["aten::rms_norm"] = _rms_norm
     table["aten::scaled_dot_product_attention"] = _attention
+    table["aten::tensordot"] = _tensordot
     return table

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from gaslayers._checks import bad_value
+from gaslayers.accounting._allocation import as_allocated
 from gaslayers.accounting._fake import make_fake
 from gaslayers.accounting._shapes import compute, leaves
 from gaslayers.accounting._whereabouts import Whereabouts
@@ -174,7 +175,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped 
             rule = f"use operators with a fake implementation, but {self._where.module!r} does not"
             remedy = "Register one with torch.library.register_fake."
             raise bad_value(self._owner, "module", rule, self._operator, remedy) from error
-        out = _as_allocated(func, args, out)
+        out = as_allocated(func, args, out)
         in_place = operator.endswith("_")  # a known tensor comes back, which may have grown
         for tensor in leaves(args[:1] if in_place else out):
             self._see(tensor, self.phase)
@@ -194,22 +195,3 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped 
                 self._alive[memory._cdata] = memory, storage, memory.nbytes()
                 self.captured.append((storage, memory.nbytes()))
         return self._strangers[id(tensor)][2]
-
-
-def _as_allocated(func: Any, args: tuple[Any, ...], out: Any) -> Any:
-    """The output with the strides that the operator itself would give it.
-
-    Between contiguous tensors elementwise operators allocate contiguous ones. Their fakes keep the
-    strides of the input, and those of an image of a single channel may say channels last, by
-    which convolutions further on choose their memory format.
-    """
-    # Only a dimension of size 1 leaves strides open; that is asked first, of every operator.
-    if not isinstance(out, Tensor) or 1 not in out.shape or torch.Tag.pointwise not in func.tags:
-        return out
-    tensors = [leaf for leaf in leaves(args) if leaf.dim() > 0]
-    if any(out is tensor for tensor in tensors) or not out.is_contiguous():
-        return out
-    if not all(tensor.shape == out.shape and tensor.is_contiguous() for tensor in tensors):
-        return out
-    strides = torch.empty_like(out, memory_format=torch.contiguous_format).stride()
-    return out if out.stride() == strides else out.as_strided(out.shape, strides)

@@ -29,6 +29,7 @@ from gaslayers.accounting._live_bytes import (
     LiveBytes,
     Storage,
 )
+from gaslayers.accounting._recurrent import hidden_workspaces_refused
 from gaslayers.accounting._sandbox import Call
 from gaslayers.accounting._sweep import sweep_allocator, sweep_step
 from gaslayers.accounting._whereabouts import Whereabouts
@@ -82,6 +83,7 @@ class Rehearsal:
             if "torch._dynamo" in sys.modules:  # else nothing has been compiled
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(self._where.watching())
+            stack.enter_context(hidden_workspaces_refused(self._owner, self._where))
             self._live.mark(BUFFERS, self._call.tensors())  # attributes among them
             self._mark_residents()
             stack.enter_context(self._fakes)

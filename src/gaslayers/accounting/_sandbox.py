@@ -156,15 +156,27 @@ def isolated(call: Call) -> Iterator[None]:
 
 
 @contextmanager
-def unfused() -> Iterator[None]:
-    """Run what is fused or compiled as the operators that it is made of."""
+def unfused(module: nn.Module) -> Iterator[None]:
+    """Run what is fused or compiled as the operators that it is made of.
+
+    Args:
+        module: What will run.
+    """
     fast_path = torch.backends.mha.get_fastpath_enabled()
+    onednn, cudnn = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    is_recurrent = any(isinstance(part, nn.RNNBase) for part in module.modules())
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if "torch._dynamo" in sys.modules:  # else nothing has been compiled
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch.backends.mha.set_fastpath_enabled(False)
+        if is_recurrent:  # a library would run whole layers as one operator
+            torch._C._set_mkldnn_enabled(False)
+            torch._C._set_cudnn_enabled(False)
         try:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast_path)
+            if is_recurrent:
+                torch._C._set_mkldnn_enabled(onednn)
+                torch._C._set_cudnn_enabled(cudnn)

@@ -12,6 +12,7 @@ from gaslayers._checks import bad_value, check_bool
 from gaslayers.accounting import _dispatch, _fvcore
 from gaslayers.accounting._convention import CONVENTION, HIDING_MACS
 from gaslayers.accounting._handles import ACTIVATIONS, ELEMENTWISE, MACS
+from gaslayers.accounting._parts import named_parts
 from gaslayers.accounting._sandbox import Call, isolated, make_call, plain_twin, unfused
 from gaslayers.accounting.report import CountReport, ModuleCount, OperatorCount
 
@@ -76,17 +77,22 @@ def count(
 
 
 def _record(call: Call, *, backward: bool) -> _dispatch.Recorded:
-    with isolated(call), unfused():
+    with isolated(call), unfused(call.module):
         return _dispatch.record(plain_twin(_OWNER, call), backward=backward)
 
 
 def _trace(call: Call) -> tuple[Call, _fvcore.Traced]:
     try:
-        with isolated(call), unfused():
+        with isolated(call), unfused(call.module):
             twin = plain_twin(_OWNER, call)
             return twin, _fvcore.trace(twin)
+    except _fvcore.Refused as error:
+        remedy = "Count the other parts one by one."
+        raise bad_value(
+            _OWNER, "module", "have no MACs that are not counted", str(error), remedy
+        ) from error
     except _fvcore.Untraceable as error:
-        with isolated(call), unfused():
+        with isolated(call), unfused(call.module):
             plain_twin(_OWNER, call).run()  # the module's own error, if it has one, comes first
         raise RuntimeError(
             f"{_OWNER}: `module` must be traceable, but in {error.place!r} it is not: "
@@ -166,7 +172,7 @@ def _report(
             backward_macs=None if inclusive is None else inclusive[name, _dispatch.BACKWARD],
             **_quantities(traced.counts[name].items()),
         )
-        for name, part in call.module.named_modules()
+        for name, part in named_parts(call.module)
     }
     whole = traced.counts[""].items()
     by_operator = {

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gaslayers._checks import check_int
+from gaslayers._checks import bad_type, check_choice, check_int
 from gaslayers.accounting._fake import fake_twin
+from gaslayers.accounting._penalty import PENALTIES, Penalty
 from gaslayers.accounting._rehearsal import OptimizerFactory, Rehearsal
 from gaslayers.accounting._sandbox import Call, isolated, make_call
 from gaslayers.accounting.peak import check_callable
@@ -89,6 +90,7 @@ def gan_peak_memory(
     generator_loss: Callable[[Any], Tensor],
     optimizer: OptimizerFactory | None = None,
     generator_optimizer: OptimizerFactory | None = None,
+    penalty: str | Penalty | None = None,
     steps: int = 2,
 ) -> GANPeakReport:
     """Predict, to the byte, the memory of the two steps of a GAN's iteration at their peaks.
@@ -99,7 +101,9 @@ def gan_peak_memory(
         # D step: no graph through G
         with torch.no_grad():
             fake = generator(latent)
-        discriminator_loss(discriminator(real), discriminator(fake)).backward()
+        loss = discriminator_loss(discriminator(real), discriminator(fake))
+        loss = loss + penalty(discriminator, real, fake)  # where there is one
+        loss.backward()
         discriminator_optimizer.step()
         discriminator_optimizer.zero_grad(set_to_none=True)
 
@@ -109,7 +113,21 @@ def gan_peak_memory(
         generator_optimizer.step()
         generator_optimizer.zero_grad(set_to_none=True)
 
-    with the results of each step alive until it ends.
+    with the results of each step alive until it ends. The penalties that are known by name are::
+
+        def r1(discriminator, real, fake):
+            images = real.detach().requires_grad_()
+            scores = discriminator(images)
+            (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+            return gradient.flatten(1).square().sum(1).mean()
+
+
+        def wgan_gp(discriminator, real, fake):
+            share = torch.rand(len(real), 1, 1, 1)
+            mixed = torch.lerp(fake, real, share).requires_grad_()
+            scores = discriminator(mixed)
+            (gradient,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+            return (gradient.flatten(1).norm(2, 1) - 1).square().mean()
 
     Args:
         discriminator: The network that scores.
@@ -123,11 +141,14 @@ def gan_peak_memory(
             `gaslayers.LSGANGeneratorLoss`.
         optimizer: As for `peak_memory`, for either network.
         generator_optimizer: The generator's, where it is another one.
+        penalty: What is added to the discriminator's loss: ``"r1"``, ``"wgan-gp"``, or what makes
+            a scalar of the discriminator, of ``real`` as it was given (labels and all) and of the
+            generated images; None: nothing. A factor before a penalty is one more scalar.
         steps: Iterations to take; the last is taken for the steady state.
 
     Raises:
-        TypeError: As for `peak_memory`.
-        ValueError: As for `peak_memory`.
+        TypeError: As for `peak_memory`, or a ``penalty`` of the wrong kind.
+        ValueError: As for `peak_memory`, or a ``penalty`` of an unknown name.
 
     Note:
         As for `peak_memory`. Other loops take other peaks, as one that keeps gradients until the
@@ -157,16 +178,17 @@ def gan_peak_memory(
     check_callable(owner, "optimizer", optimizer)
     check_callable(owner, "generator_optimizer", generator_optimizer)
     check_int(owner, "steps", steps)
+    chosen = _choose_penalty(owner, penalty)
     scored = make_call(owner, discriminator, real, None)
     made = make_call(owner, generator, latent, None)
     pair = nn.ModuleDict({"discriminator": scored.module, "generator": made.module})
     call = Call(pair, (scored.args, made.args), {})
     with isolated(call):
         fakes = FakeTensorMode()
-        losses = (discriminator_loss, generator_loss)
-        twin, losses = fake_twin(owner, fakes, call, losses)
+        companions = (discriminator_loss, generator_loss, chosen)
+        twin, companions = fake_twin(owner, fakes, call, companions)
         rehearsal = Rehearsal(owner, fakes, twin)
-        game = _Game(twin, *losses)
+        game = _Game(twin, *companions)
         with rehearsal.running():
             second = optimizer if generator_optimizer is None else generator_optimizer
             updater = rehearsal.make_optimizer(optimizer, game.discriminator)
@@ -183,6 +205,16 @@ def gan_peak_memory(
     )
 
 
+def _choose_penalty(owner: str, penalty: Any) -> Penalty | None:
+    if isinstance(penalty, str):
+        check_choice(owner, "penalty", penalty, tuple(PENALTIES))
+        return PENALTIES[penalty]
+    if penalty is not None and not callable(penalty):
+        names = ", ".join(map(repr, PENALTIES))
+        raise bad_type(owner, "penalty", f"be {names}, a callable or None", penalty)
+    return penalty
+
+
 class _Game:
     """The two forward passes of an iteration."""
 
@@ -191,8 +223,10 @@ class _Game:
         twin: Call,
         discriminator_loss: Callable[[Any, Any], Tensor],
         generator_loss: Callable[[Any], Tensor],
+        penalty: Penalty | None,
     ) -> None:
         self.discriminator, self.generator = twin.module.children()
+        self._penalty = penalty
         self._real, self._latent = twin.args
         self._losses = discriminator_loss, generator_loss
         self._trained = [p for p in self.discriminator.parameters() if p.requires_grad]
@@ -208,7 +242,11 @@ class _Game:
             fake = self.generator(*self._latent)
         real_scores = self.discriminator(*self._real)
         fake_scores = self.discriminator(fake, *self._real[1:])
-        return self._losses[0](real_scores, fake_scores), (fake, real_scores, fake_scores)
+        loss = self._losses[0](real_scores, fake_scores)
+        if self._penalty is not None:
+            real = self._real if len(self._real) > 1 else self._real[0]
+            loss = loss + self._penalty(self.discriminator, real, fake)
+        return loss, (fake, real_scores, fake_scores)
 
     def generator_forward(self) -> tuple[Tensor, Any]:
         """The generator's loss, and what it was made of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,19 +33,35 @@ def total(owner: str, output: Any) -> Tensor:
     return sum(parts[1:], parts[0])
 
 
+def _takes_inputs(loss: Callable[..., Any]) -> bool:
+    """Whether a loss has two arguments that must be given: it then wants the inputs, too."""
+    function = loss.forward if isinstance(loss, nn.Module) else loss
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some that are written in C do not tell
+        return False
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    given = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    return len(given) == 2
+
+
 def rehearse(
     owner: str,
     fakes: FakeTensorMode,
     twin: Call,
-    loss: Callable[[Any], Tensor] | None,
+    loss: Callable[..., Tensor] | None,
     optimizer: OptimizerFactory | None,
     steps: int,
 ) -> PeakReport:
     """Run the steps of a module of fake tensors and report on them."""
+    wants_inputs = loss is not None and _takes_inputs(loss)
+    inputs = twin.args[0] if len(twin.args) == 1 else twin.args
 
     def forward() -> tuple[Tensor, Any]:
         output = twin.run()
-        return total(owner, output) if loss is None else loss(output), output
+        if loss is None:
+            return total(owner, output), output
+        return loss(output, inputs) if wants_inputs else loss(output), output
 
     rehearsal = Rehearsal(owner, fakes, twin)
     with rehearsal.running():
@@ -59,7 +76,7 @@ def peak_memory(
     inputs: Any,
     *,
     kwargs: Mapping[str, Any] | None = None,
-    loss: Callable[[Any], Tensor] | None = None,
+    loss: Callable[..., Tensor] | None = None,
     optimizer: OptimizerFactory | None = None,
     steps: int = 2,
 ) -> PeakReport:
@@ -86,7 +103,9 @@ def peak_memory(
             gradient, the step is a forward pass.
         inputs: As for `gaslayers.count`.
         kwargs: Keyword arguments of the forward pass.
-        loss: Makes a scalar of the output; None: the sum of all floating outputs.
+        loss: Makes a scalar of the output; None: the sum of all floating outputs. One that must
+            be given two arguments gets the inputs as the second, as they were given: a gradient
+            penalty differentiates by an input that requires a gradient.
         optimizer: Makes an optimiser of parameters, as `torch.optim.Adam` or a partial of it;
             None: no update.
         steps: Steps to take; the last is taken for the steady state. More than two where a state
@@ -96,15 +115,21 @@ def peak_memory(
         TypeError: ``module`` is no module, is scripted or cannot be copied; ``loss`` or
             ``optimizer`` is no callable or makes something else.
         ValueError: A lazy parameter, a tensor without values, control flow that hangs on values,
-            an operator that fake tensors cannot compute, a loss that is no scalar. An error of the
-            module's own, as for a wrong input shape, comes as it is.
+            an operator that fake tensors cannot compute, a loss that is no scalar. A recurrent
+            layer that cuDNN or oneDNN would run, which is an `torch.nn.LSTM` on a CPU: what it
+            keeps has a size of the library's own. An error of the module's own, as for a wrong
+            input shape, comes as it is.
 
     Note:
-        Tensors alone: the workspaces of kernels (as of cuDNN, cuBLAS and oneDNN), the context of a
-        device, fragments between cached blocks and Python itself come on top; `measure_peak` tells
-        how much. A tensor in a reference cycle counts until the step ends. Numbers that an
-        optimiser reads out of tensors are taken for ones. Beyond the reach of a copy: what a hook
-        or a loss writes to objects outside the module.
+        What counts is the storage of every tensor that an operator returns, whole, as long as it
+        is alive; a loss such as `torch.nn.functional.mse_loss` returns its mean in the memory of
+        all its elements. What an operator takes and frees before it returns (as workspaces of
+        cuDNN, cuBLAS and oneDNN), the context of a device, fragments between cached blocks and
+        Python itself come on top; `measure_peak` tells how much. Where a complex tensor is
+        conjugated, the copy that an operator makes of it is left out. A tensor in a reference
+        cycle counts until the step ends. Numbers that an optimiser reads out of tensors are taken
+        for ones. Beyond the reach of a copy: what a hook or a loss writes to objects outside the
+        module.
 
     Example:
         >>> import torch

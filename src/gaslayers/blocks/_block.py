@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from gaslayers._typing import MemoryEfficient
+
 
 def _format(value: Any) -> str:
     """Write a value as source: ``nn.ReLU``, ``partial(nn.LeakyReLU, 0.2)``, ``(1, 3)``."""
@@ -54,6 +56,7 @@ class Block(nn.Module):
 
     in_channels: int
     out_channels: int
+    _memory_efficient: MemoryEfficient = True
 
     def least_sides(self, count: int = 1) -> tuple[int, int]:
         """The smallest height and width of an input that gives so many rows and columns.
@@ -79,11 +82,22 @@ class Block(nn.Module):
                     for name in module.parametrizations:  # type: ignore[union-attr]
                         setattr(module, name, getattr(module, name).clone())
 
+    @property
+    def memory_efficient(self) -> MemoryEfficient:
+        """Whether a lean path may run; False reaches every block inside."""
+        return self._memory_efficient
+
+    @memory_efficient.setter
+    def memory_efficient(self, value: MemoryEfficient) -> None:
+        self._memory_efficient = value
+        if not value:
+            self._make_inside_plain()
+
     def _make_inside_plain(self) -> None:
         """Let every block inside run its plain composition, too."""
         for module in self.modules():
-            if isinstance(module, Block) and hasattr(module, "memory_efficient"):
-                module.memory_efficient = False  # type: ignore[assignment]  # a block has it
+            if isinstance(module, Block):
+                module._memory_efficient = False
 
     def extra_repr(self) -> str:
         """The arguments of the constructor call."""

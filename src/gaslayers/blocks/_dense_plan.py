@@ -27,7 +27,7 @@ from gaslayers.lean.dense.norm import BatchNorm, Scaling
 from gaslayers.lean.dense.norm_activation import NormActivation
 from gaslayers.lean.dense.slots import Slot
 from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
-from gaslayers.lean.modules import is_known, parameter_of
+from gaslayers.lean.modules import is_known, parameter_of, reason_to_call
 
 _Read = TypeVar("_Read")
 
@@ -100,15 +100,16 @@ def read_or_reason(
         memory_efficient: The block's own setting.
     """
     reason = (
-        reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
-        or reason_not_to_replace()
+        reason_for_plain((), memory_efficient=bool(memory_efficient)) or reason_not_to_replace()
     )
     if reason is not None:
         return reason
     try:
-        return read(*arguments, recompute=memory_efficient == "recompute")
+        found = read(*arguments, recompute=memory_efficient == "recompute")
     except NotLeanError as error:
         return str(error)
+    # Behind the others, which name what is foreign about a layer.
+    return reason_to_call(replaced) or found
 
 
 def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (as in `assert`)
@@ -157,6 +158,8 @@ class _Reader:
         self.tensors: list[Tensor] = []
         self.calls: list[BatchNormCall] = []
         """Those of the norms so far that take the batch's statistics."""
+        self.evaluating: list[BatchNormCall] = []
+        """Those of the others."""
 
     def _add(self, tensor: Tensor) -> int:
         self.tensors.append(tensor)
@@ -178,7 +181,7 @@ class _Reader:
     def layer(
         self, norm: nn.Module, activation: nn.Module, convolution: Any, channels: int
     ) -> Layer:
-        call_count = len(self.calls)
+        call_count, evaluating_count = len(self.calls), len(self.evaluating)
         front = self._norm_activation(norm, activation, channels)
         # The changed features would be handed on.
         in_place = getattr(activation, "inplace", False) and front.norm is None
@@ -189,7 +192,8 @@ class _Reader:
             branches = [joined] if joined else branches
         else:
             branches = [self._branch(convolution, channels)]
-        return Layer(channels, front, tuple(branches), tuple(self.calls[call_count:]))
+        calls, evaluating = self.calls[call_count:], self.evaluating[evaluating_count:]
+        return Layer(channels, front, tuple(branches), tuple(calls), tuple(evaluating))
 
     def _branch(self, module: nn.Module, channels: int) -> Branch:
         convolutions: list[Convolution] = []
@@ -257,8 +261,13 @@ class _Reader:
         if call.training:
             self.calls.append(call)
         else:
-            mean, variance = self._slot(call.running_mean), self._slot(call.running_var)
+            # Later batches may move the running statistics before this one's backward pass.
+            mean, variance = self._copy_of(call.running_mean), self._copy_of(call.running_var)
+            self.evaluating.append(call)
         return BatchNorm(call, self._slot(call.weight), self._slot(call.bias), mean, variance)
+
+    def _copy_of(self, statistics: Tensor | None) -> Slot:
+        return None if statistics is None else self._add(statistics.clone())
 
     def _scaling(self, norm: Any, channels: int) -> Scaling:
         # A norm that only multiplies each channel by a constant tells which.

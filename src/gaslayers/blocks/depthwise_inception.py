@@ -239,7 +239,12 @@ class DepthwiseInceptionBlock(Block):
         """The units of each branch, and what speaks against not calling them; None: nothing."""
         found = [_units_of(branch) for branch in self.branches]
         units = [unit for row, _ in found for unit in row]
-        containers = [module for branch in self.branches for module in (branch, *branch.children())]
+        containers = [
+            module
+            for branch, (_, foreign) in zip(self.branches, found, strict=True)
+            if foreign is None
+            for module in (branch, *branch.children())
+        ]
         return found, reason_against_lean(containers, units, self.memory_efficient)
 
     def _rows(self, found: list[tuple[list[Unit], str | None]], reason: str | None) -> list[Row]:

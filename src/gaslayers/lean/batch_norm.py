@@ -120,9 +120,9 @@ def begin_call(norm: nn.BatchNorm2d) -> BatchNormCall:
 
 
 def running_of(calls: Sequence[BatchNormCall]) -> list[Tensor]:
-    """The running statistics of norms in training, which autograd keeps beside what they read.
+    """The running statistics of norms, which autograd keeps beside what they read.
 
-    Their values are not read again. Who changes them before the backward pass is told so, as by
+    Their values are not read again. A change of them before the backward pass is refused, as by
     PyTorch's own norm.
     """
     every = [statistics for call in calls for statistics in (call.running_mean, call.running_var)]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaslayers.lean.precision import has_autocast
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,14 @@ def gradients_of(
     return [next(found) if is_wanted else None for is_wanted in wanted]
 
 
+def with_dense_lines(saved: Sequence[Any]) -> list[Any]:
+    """Saved tensors, those of one or two axes dense: PyTorch's norms read them by address.
+
+    A hook on saved tensors may hand them back in other memory.
+    """
+    return [t.contiguous() if t is not None and t.dim() <= 2 else t for t in saved]
+
+
 def dtypes_of(tensors: Iterable[Tensor | None]) -> list[torch.dtype | None]:
     """What `check_dtypes` compares with later."""
     return [None if tensor is None else tensor.dtype for tensor in tensors]
@@ -98,3 +110,43 @@ def check_dtypes(tensors: Sequence[Tensor | None], dtypes: Sequence[torch.dtype 
                 f"expected a tensor of {dtype}, as in the forward pass, but found {tensor.dtype}: "
                 "a dtype was changed between the forward and the backward pass."
             )
+
+
+class Version:
+    """Of a tensor that is not kept: whether it has been changed in place since.
+
+    PyTorch refuses a backward pass through a layer whose input was changed. A function that has
+    kept what it needs of its input would not notice.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self._tensor = weakref.ref(x)
+        self._version = 0 if x.is_inference() else x._version
+
+    def check(self) -> None:
+        """Refuse a change, where the tensor is still there.
+
+        Raises:
+            RuntimeError: It has been changed in place.
+        """
+        x = self._tensor()
+        if x is not None and not x.is_inference() and x._version != self._version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                f"inplace operation: the input {tuple(x.shape)} is at version {x._version}; "
+                f"expected version {self._version} instead."
+            )
+
+
+@contextmanager
+def without_hooks(module: nn.Module) -> Iterator[None]:
+    """Call the module and what is in it without hooks: those there are came after its own call."""
+    hooked = [part for part in module.modules() if any(part.__dict__[name] for name in _HOOKS)]
+    kept = [{name: part.__dict__[name] for name in _HOOKS} for part in hooked]
+    try:
+        for part in hooked:
+            part.__dict__.update({name: OrderedDict() for name in _HOOKS})
+        yield
+    finally:
+        for part, hooks in zip(hooked, kept, strict=True):
+            part.__dict__.update(hooks)

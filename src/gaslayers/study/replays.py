@@ -1,8 +1,15 @@
-"""Whether a committed record still belongs to the code: run its beginning again and compare."""
+"""Whether a committed record still belongs to the code: run its beginning again and compare.
+
+Processors round differently, and so does one with another number of threads. Training enlarges
+that, in some games within one iteration. So the beginning is run twice, the second time from
+weights that are moved by more than any processor rounds: a number is compared with the record for
+as long as the two runs still agree on it, and shown alone from there on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 
 import torch
 from lightning_fabric import Fabric
@@ -15,11 +22,20 @@ from gaslayers.study.report.runs import Run
 from gaslayers.study.training import Game
 
 TOLERANCE = 1e-3
-"""How far a loss may be from the recorded one, relative to the larger of the two and 1.
+"""How far a number may be from the recorded one, relative to the numbers of its kind.
 
-Machines round differently, and training enlarges that from iteration to iteration: on the machine
-and with the threads of the record the difference is 0.
+A loss is held against the larger of the two and 1, a mean or spread of logits against the largest
+of them all. On the machine and with the threads of the record the difference is 0.
 """
+
+MOVE = 1e-6
+"""How far the weights of the second run are moved, relative to each: eight roundings of float32."""
+
+RESOLVED = TOLERANCE / 10
+"""How far the second run may be from the first for a number to be compared with the record."""
+
+LOSSES = ("discriminator_loss", "generator_loss")
+LOGITS = ("real_logit_mean", "real_logit_std", "fake_logit_mean", "fake_logit_std")
 
 
 class StaleRecordError(RuntimeError):
@@ -36,6 +52,7 @@ class Replay:
         live: What came out just now.
         code_hash: Of the code that ran just now; the record's, unless PyTorch's release differs.
         is_same_release: Whether the record was made with this release of PyTorch.
+        moved: The same iterations from weights moved by `MOVE`; empty: losses are not compared.
     """
 
     name: str
@@ -43,23 +60,44 @@ class Replay:
     live: list[CurvePoint]
     code_hash: str
     is_same_release: bool
+    moved: list[CurvePoint] = field(default_factory=list)
 
     def differences(self) -> list[float]:
         """Of each loss from the recorded one, relative as ``TOLERANCE`` says."""
         return [
-            _difference(getattr(live, loss), getattr(recorded, loss))
+            _differences(live, recorded)[loss]
             for live, recorded in zip(self.live, self.recorded, strict=True)
-            for loss in ("discriminator_loss", "generator_loss")
+            for loss in LOSSES
         ]
+
+    def compared(self) -> list[set[str]]:
+        """What is compared of each iteration that was read: what no rounding has reached so far."""
+        resolved = {*LOSSES, *LOGITS} if self.moved else set()
+        found = []
+        for live, moved in zip(self.live, self.moved or self.live, strict=True):
+            apart = _differences(live, moved)
+            # Once enlarged, a rounding stays: that two runs meet again is chance.
+            resolved = {name for name in resolved if apart[name] <= RESOLVED}
+            found.append(resolved)
+        return found
+
+    def agrees(self) -> bool:
+        """Whether all that is compared is the record's."""
+        return all(
+            # Asked like this, so that what is not a number does not agree.
+            _differences(live, recorded)[name] <= TOLERANCE
+            for live, recorded, names in zip(self.live, self.recorded, self.compared(), strict=True)
+            for name in names
+        )
 
     def __str__(self) -> str:
         """A line an iteration that was read: both losses, recorded and live."""
         release = "same" if self.is_same_release else "not compared: another release of PyTorch"
         lines = [
             f"{self.name}: code hash {self.code_hash[:12]} ({release})",
-            "iteration  L_D recorded      L_D live  L_G recorded      L_G live",
+            "iteration  L_D recorded      L_D live  L_G recorded      L_G live  compared",
         ]
-        for recorded, live in zip(self.recorded, self.live, strict=True):
+        for recorded, live, names in zip(self.recorded, self.live, self.compared(), strict=True):
             losses = (
                 recorded.discriminator_loss,
                 live.discriminator_loss,
@@ -67,7 +105,10 @@ class Replay:
                 live.generator_loss,
             )
             cells = "  ".join(f"{loss:12.6f}" for loss in losses)
-            lines.append(f"{recorded.iteration:9d}  {cells}")
+            words = [
+                word for word, kind in (("losses", LOSSES), ("logits", LOGITS)) if names & {*kind}
+            ]
+            lines.append(f"{recorded.iteration:9d}  {cells}  {', '.join(words) or 'nothing'}")
         return "\n".join(lines)
 
 
@@ -82,10 +123,9 @@ def replay(
 ) -> Replay:
     """Run the first iterations of a recorded run again and compare them with its record.
 
-    The plain composition of the blocks is run, which the code hash is of. The lean path of a
-    separable convolution rounds otherwise, and so do the kernels of another processor: the
-    saturating case (``depthwise_inception`` as coded) enlarges a difference of 1e-7 to other losses
-    within one iteration, so that away from the record's machine only its hashes can be compared.
+    The plain composition of the blocks is run, which the code hash is of. Away from the record's
+    machine a number is compared for as long as rounding leaves it alone, which `Replay.compared`
+    tells. For the saturating case (``depthwise_inception`` as coded) that is not one iteration.
 
     Args:
         run: The recorded run, as `read_run` reads it.
@@ -93,11 +133,12 @@ def replay(
         fabric: Where to run.
         iterations: How many iterations; the losses are compared where the record has them.
         memory_efficient: Let the lean paths run, for a record that was made so.
-        compare_losses: Whether other losses than the recorded ones are an error.
+        compare_losses: Whether other numbers than the recorded ones are an error; without, the
+            hashes alone are compared.
 
     Raises:
         StaleRecordError: The configuration in the record, the digits, the operators of the code,
-            or a loss is not the recorded one.
+            or a number that is compared is not the recorded one.
     """
     check_int("replay", "iterations", iterations)
     record = run.record
@@ -111,21 +152,48 @@ def replay(
     if is_same_release and program != record.code_hash:
         raise _stale(run, "code", record.code_hash, program)
     game = Game(config, digits, fabric, memory_efficient=memory_efficient)
-    live = []
-    for iteration in range(min(iterations, record.iterations_done)):
-        game.iterate(iteration)
-        if config.is_logged(iteration):
-            live.append(game.evaluate(iteration))
-    result = Replay(run.name, run.curves[: len(live)], live, program, is_same_release)
-    # Asked like this, so that what is not a number does not agree.
-    agrees = all(difference <= TOLERANCE for difference in result.differences())
-    if compare_losses and not agrees:
+    games = [game, _move(game)] if compare_losses else [game]
+    live, *moved = [_play(each, min(iterations, record.iterations_done)) for each in games]
+    result = Replay(run.name, run.curves[: len(live)], live, program, is_same_release, *moved)
+    if not result.agrees():
         raise StaleRecordError(f"The losses are not those of the record.\n{result}")
     return result
 
 
-def _difference(live: float, recorded: float) -> float:
-    return abs(live - recorded) / max(1.0, abs(live), abs(recorded))
+def _play(game: Game, iterations: int) -> list[CurvePoint]:
+    """Train a game, and read it where a record does."""
+    points = []
+    for iteration in range(iterations):
+        game.iterate(iteration)
+        if game.config.is_logged(iteration):
+            points.append(game.evaluate(iteration))
+    return points
+
+
+def _move(game: Game) -> Game:
+    """The same game, not begun, from weights that are moved at random by `MOVE` of each."""
+    moved = copy.copy(game)
+    parts = ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
+    # Together, so that the optimisers hold the copied weights.
+    vars(moved).update(copy.deepcopy({part: getattr(game, part) for part in parts}))
+    source = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for network in (moved.generator, moved.discriminator):
+            for weight in network.parameters():
+                noise = torch.randn(weight.shape, generator=source).to(weight.device)
+                weight.mul_(1 + MOVE * noise)
+    return moved
+
+
+def _differences(one: CurvePoint, other: CurvePoint) -> dict[str, float]:
+    """Of each number from its counterpart, relative as `TOLERANCE` says."""
+    found = {}
+    for names, least in ((LOSSES, 1.0), (LOGITS, torch.finfo(torch.float32).tiny)):
+        sizes = {name: max(abs(getattr(one, name)), abs(getattr(other, name))) for name in names}
+        for name in names:
+            scale = sizes[name] if names is LOSSES else max(sizes.values())
+            found[name] = abs(getattr(one, name) - getattr(other, name)) / max(least, scale)
+    return found
 
 
 def _release(version: str) -> str:

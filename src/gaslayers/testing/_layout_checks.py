@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ def _is_lean(block: nn.Module) -> bool:
 def _switch_to_plain(block: nn.Module) -> None:
     for part in block.modules():
         if hasattr(part, "memory_efficient"):
-            part.memory_efficient = False
+            part.memory_efficient = False  # type: ignore[assignment]  # a block has it
 
 
 def check_layouts(block: nn.Module, x: Tensor) -> None:
@@ -80,7 +80,7 @@ def check_layouts(block: nn.Module, x: Tensor) -> None:
             # Through the layout: expanded ones repeat numbers.
             return _contiguous(lay_out(grad, layout))
 
-        options = {"training": training, "lay_out_grad": lay_out_grad}
+        options: Any = {"training": training, "lay_out_grad": lay_out_grad}
         actual = training_pass(_laid_out(block, layouts), given, **options)
         condition = f"with {layouts}, training={training}"
         usual = copy.deepcopy(block)

@@ -149,7 +149,7 @@ def _flatten(block: nn.Module) -> None:
         vector = torch.cat(
             [p.new_empty(1) for p in parameters[:1]] + [p.flatten() for p in parameters]
         )
-        pieces = vector.detach()[1:].split([p.numel() for p in parameters])
+        pieces = torch.split(vector.detach()[1:], [p.numel() for p in parameters])
         for parameter, piece in zip(parameters, pieces, strict=True):
             parameter.data = piece.view(parameter.shape)
 

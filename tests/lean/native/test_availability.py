@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from struct import Struct
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from gaslayers import DownBlock
 from gaslayers.lean.native import availability, pool
+from gaslayers.lean.native import kernels as kernels_module
+from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels, kernels, load
-from tests.lean.native.needs import needs_kernels
+from gaslayers.lean.native.report import describe_kernels
+from gaslayers.lean.native.structures import STRUCTURES
+from tests.lean.native.needs import CAPABILITIES, needs_kernels
+from tests.lean.twins import twin_of
 
 X = torch.zeros(1, 2, 4, 4)
 
@@ -56,6 +63,49 @@ def test_where_kernels_cannot_run_nothing_is_taken(monkeypatch, error) -> None:
 def test_a_processor_without_a_library_of_its_own_takes_the_one_for_all(monkeypatch) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SVE256")
     assert availability.takes(X)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("_fresh_answer")
+@pytest.mark.skipif(len(CAPABILITIES) < 2, reason="this processor has one level alone")
+@pytest.mark.parametrize("fault", ["not there", "no library", "not of this processor"])
+def test_the_best_level_that_is_there_and_loads_takes_the_place_of_one_that_is_not(
+    monkeypatch, tmp_path, fault
+) -> None:
+    best = CAPABILITIES[-1]
+    other = tmp_path / "other.so"
+    if fault == "no library":
+        other.write_bytes(b"no library")
+    if fault == "not of this processor":
+        lacking = {best: ("warp-drive",)}
+        monkeypatch.setattr(
+            kernels_module, "missing_features", lambda level: lacking.get(level, ())
+        )
+    else:
+        monkeypatch.setattr(
+            kernels_module,
+            "library_path",
+            lambda level: other if level == best else library_path(level),
+        )
+    assert load().level == CAPABILITIES[-2]
+    assert list(load().refused) == [best]
+    assert availability.takes(X)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("_fresh_answer")
+def test_structures_of_another_size_are_refused(monkeypatch) -> None:
+    monkeypatch.setitem(STRUCTURES, "pool_call", Struct("=4Q"))
+    assert not availability.are_compiled()
+    assert not availability.takes(X)
+    assert "struct pool_call has" in load().refused["DEFAULT"]
+    report = describe_kernels()
+    assert report.running is None
+    assert "32 here" in report.levels["DEFAULT"]
+    assert report.families["pooling"] == "PyTorch's operators run: no kernels"
+    stage = DownBlock(3, 8).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    assert torch.equal(stage(x), twin_of(stage)(x))
 
 
 @pytest.fixture

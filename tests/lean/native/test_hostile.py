@@ -53,7 +53,9 @@ def _threads(request):
     torch.set_num_threads(before)
 
 
-def tight(shape: tuple[int, ...], dtype: torch.dtype, *, stride: int = 0, offset: int = 0) -> Tensor:
+def tight(
+    shape: tuple[int, ...], dtype: torch.dtype, *, stride: int = 0, offset: int = 0
+) -> Tensor:
     """A map in channels_last that ends with its memory, so that what lies behind is nobody's.
 
     Args:
@@ -128,9 +130,7 @@ def test_norms_stay_within_their_memory(shape, dtype) -> None:
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if min(shape[2:]) >= WINDOW])
 def test_windows_stay_within_their_memory(shape, dtype) -> None:
     equal = partial(torch.testing.assert_close, rtol=0, atol=0, equal_nan=True)
-    for offset, slope, ceil_mode, layout in product(
-        (0, 1), SLOPES, (False, True), (LAST, FIRST)
-    ):
+    for offset, slope, ceil_mode, layout in product((0, 1), SLOPES, (False, True), (LAST, FIRST)):
         x = tight(shape, dtype, offset=offset)
         if layout == FIRST:
             x = x.permute(0, 2, 3, 1).reshape(shape)

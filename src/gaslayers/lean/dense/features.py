@@ -22,7 +22,7 @@ from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import check_dtypes, dtypes_of
+from gaslayers.lean.rerun import Version, check_dtypes, dtypes_of, with_dense_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Plan:
     eps: float | None
 
     @property
-    def calls(self) -> list[BatchNormCall]:
-        """Those of all norms that take the batch's statistics."""
-        return [call for layer in self.layers for call in layer.calls]
+    def norms(self) -> list[BatchNormCall]:
+        """The calls of all norms."""
+        return [call for layer in self.layers for call in layer.norms]
 
 
 class DenseFeatures(torch.autograd.Function):
@@ -55,7 +55,7 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        calls = plan.calls
+        calls = [call for layer in plan.layers for call in layer.calls]
         slots = Slots(tensors, dtype, x, calls=calls)
         layout = layout_of(x)
         shape = (x.shape[0], plan.out_channels, *x.shape[2:])
@@ -98,17 +98,19 @@ class DenseFeatures(torch.autograd.Function):
         if moments is not None:
             track(untracked, moments, slots)
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
+        ctx.input_version = Version(x)
         saved = (features, moments, *tensors, *kept)
         ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
-        ctx.save_for_backward(*running_of(calls), *saved)
+        ctx.save_for_backward(*running_of(plan.norms), *saved)
         return features
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(ctx.saved_tensors, ctx.plan.calls)
+        ctx.input_version.check()
+        saved = saved_behind_running(ctx.saved_tensors, ctx.plan.norms)
         check_dtypes(saved, ctx.dtypes)
-        features, moments, *rest = saved
+        features, moments, *rest = with_dense_lines(saved)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, features, wanted, grad)

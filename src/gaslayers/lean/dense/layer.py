@@ -24,12 +24,19 @@ class Layer:
         front: Norm and activation of what it reads.
         branches: What makes its features, side by side in the order of their channels.
         calls: Those of the norms in it that take the batch's statistics.
+        evaluating: Those of the other norms in it.
     """
 
     in_channels: int
     front: NormActivation
     branches: tuple[Branch, ...]
     calls: tuple[BatchNormCall, ...]
+    evaluating: tuple[BatchNormCall, ...]
+
+    @property
+    def norms(self) -> tuple[BatchNormCall, ...]:
+        """The calls of all norms in it."""
+        return self.calls + self.evaluating
 
     def wants(self, slots: Slots) -> bool:
         """Whether the gradient of any of its parameters is asked for."""

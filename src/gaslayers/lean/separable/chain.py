@@ -17,7 +17,7 @@ from torch import Tensor
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.precision import without_autocast
-from gaslayers.lean.rerun import gradients_of, stand_ins
+from gaslayers.lean.rerun import gradients_of, stand_ins, with_dense_lines
 from gaslayers.lean.separable.step import TENSOR_COUNT, TRAINABLE_COUNT, Step, Tensors
 from gaslayers.lean.separable.unit import Unit, read_step
 
@@ -102,7 +102,7 @@ class UnitChain(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H', W') -> the gradients of the input and of the tensors."""
         steps = ctx.steps
-        x, *rest = ctx.saved_tensors
+        x, *rest = with_dense_lines(ctx.saved_tensors)
         wants_x, *wants = ctx.needs_input_grad[2:]
         count = len(steps) * TENSOR_COUNT
         tensors, rest = rest[:count], rest[count:]

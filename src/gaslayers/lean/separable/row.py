@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
 from gaslayers.lean.layout import channels_vary_fastest
-from gaslayers.lean.modules import are_plain
+from gaslayers.lean.modules import are_plain, reason_to_call
 from gaslayers.lean.precision import has_autocast
 from gaslayers.lean.separable.chain import run_units
 from gaslayers.lean.separable.choice import ALLOWANCE, Choice, choose_start
@@ -119,10 +119,15 @@ def reason_against_lean(
         units: All units of the block.
         memory_efficient: The block's own word.
     """
+    reason = reason_for_plain((), memory_efficient=bool(memory_efficient))
+    if reason is not None:
+        return reason
     replaced = list(containers)
     for unit in units:
-        replaced += unit.module, unit.conv, unit.norm, unit.activation
-    reason = reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
+        # What is foreign about a unit is for its row to say, which calls it.
+        if reason_against_step(unit) is None:
+            replaced += unit.module, unit.conv, unit.norm, unit.activation
+    reason = reason_to_call(replaced)
     if reason is not None:
         return reason
     weight = units[0].weight if units else None

@@ -21,6 +21,7 @@ from gaslayers.lean.native.norm_call import LAYOUT, is_even
 from gaslayers.lean.native.norm_choice import take_call
 from gaslayers.lean.pool.activation_pool import activate_and_pool
 from gaslayers.lean.pool.kernel_pool import KernelPool
+from gaslayers.lean.rerun import with_dense_lines
 
 
 class LiveBatchNorm(torch.autograd.Function):
@@ -40,7 +41,7 @@ class LiveBatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H, W) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, _, _ = ctx.saved_tensors
+        x, weight, moments, _, _ = with_dense_lines(ctx.saved_tensors)
         wanted = ctx.needs_input_grad[1:]
         by_operator = torch.is_grad_enabled() or is_batch(grad)
         if by_operator or not is_even(grad):
@@ -74,7 +75,7 @@ class LiveBatchNormMaxPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / 2, W / 2) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, packed, _, _ = ctx.saved_tensors
+        x, weight, moments, packed, _, _ = with_dense_lines(ctx.saved_tensors)
         wanted = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled() or is_batch(grad):
             grad = ctx.pool.backward(grad, (packed,))

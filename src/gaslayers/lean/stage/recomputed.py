@@ -18,7 +18,7 @@ from gaslayers.lean.execution import is_batch
 from gaslayers.lean.modules import modules_within, reason_to_call
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.pool.choice import code_pool
-from gaslayers.lean.rerun import Precision, check_dtypes, dtypes_of, stand_ins
+from gaslayers.lean.rerun import Precision, check_dtypes, dtypes_of, stand_ins, with_dense_lines
 from gaslayers.lean.roofline import BYTES_PER_VALUE
 from gaslayers.lean.separable.unit import Unit
 from gaslayers.lean.stage.body import Body, ConvolutionBody, read_convolution
@@ -87,7 +87,7 @@ class RecomputedStage(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / k, W' / k) -> the input's and the parameters' gradients."""
         stage, call = ctx.stage, ctx.stage.call
-        mean, inverse_std, running_mean, running_var, *rest = ctx.saved_tensors
+        mean, inverse_std, running_mean, running_var, *rest = with_dense_lines(ctx.saved_tensors)
         count = len(ctx.dtypes)
         check_dtypes(rest[:count], ctx.dtypes)
         x, weight, *parameters = rest[:count]
