@@ -51,9 +51,10 @@ class Combination:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all lie densely in one memory format, which is unambiguous."""
+        """Whether all lie densely in one memory format, and not in both as where an axis is one."""
         used = {self.weights, self.input, self.grad}
-        return any(used <= layouts for layouts in ONE_FORMAT) and self.shape[1] > 1
+        is_told = self.shape[1] > 1 and self.shape[2:] != (1, 1)
+        return is_told and any(used <= layouts for layouts in ONE_FORMAT)
 
 
 def draw(number: int, seed: int = 0) -> Combination:

@@ -51,12 +51,12 @@ class Subject(NamedTuple):
     """Of a network that takes one size alone."""
 
 
-def _conv(**options: Any) -> Subject:
+def _conv(*, exact: bool = True, **options: Any) -> Subject:
     def build(in_channels: int, *, memory_efficient: Any) -> nn.Module:
         own = {"out_channels": 6, **options, "memory_efficient": bool(memory_efficient)}
         return ConvNormAct(in_channels, **own)
 
-    return Subject(build)
+    return Subject(build, exact)
 
 
 def _depthwise(**options: Any) -> Subject:
@@ -81,7 +81,10 @@ def _down(*, exact: bool = True, min_side: int = 2, **options: Any) -> Subject:
 
 SUBJECTS: dict[str, Subject] = {
     "conv": _conv(),
-    "conv even": _conv(kernel_size=4, stride=2, norm_layer=NORM, activation_layer=LEAKY),
+    # Zeros that are not read are not put there, and PyTorch adds smaller maps in another order.
+    "conv even": _conv(
+        kernel_size=4, stride=2, norm_layer=NORM, activation_layer=LEAKY, exact=False
+    ),
     "conv even dilated": _conv(kernel_size=2, dilation=3),
     "conv act norm": _conv(
         kernel_size=1, norm_layer=NORM, activation_layer=nn.ReLU, order="act_norm"
@@ -155,7 +158,9 @@ SUBJECTS: dict[str, Subject] = {
     "down cumulative": _down(norm_layer=partial(NORM, momentum=None, eps=0.1)),
     "down instance norm": _down(norm_layer=nn.InstanceNorm2d, min_side=4),
     "down silu": _down(activation_layer=nn.SiLU),
-    "down strided conv": _down(block=partial(ConvNormAct, kernel_size=4, stride=2), min_side=4),
+    "down strided conv": _down(
+        block=partial(ConvNormAct, kernel_size=4, stride=2), exact=False, min_side=4
+    ),
     "down without pool": _down(pool_layer=None, min_side=1),
     "down inception": _down(block=InceptionBlock, exact=False),
     "down inception parallel": _down(block=BARE, pool_layer=SAME_POOL, exact=False, min_side=1),
