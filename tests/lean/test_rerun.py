@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers import ConvNormAct, DepthwiseConvNormAct, DownBlock
-from gaslayers.lean.rerun import Precision, check_dtypes, gradients_of, stand_ins
+from gaslayers.lean.rerun import Precision, forms_of, gradients_of, in_form, stand_ins
 
 MODES = (True, "recompute", False)
 
@@ -127,4 +127,15 @@ def test_a_stand_in_of_a_frozen_tensor_has_a_gradient() -> None:
 
 def test_another_dtype_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"expected a tensor of torch\.float32"):
-        check_dtypes([torch.ones(1).half()], [torch.float32])
+        in_form([torch.ones(1).half()], forms_of([torch.ones(1)]))
+
+
+def test_another_shape_is_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"expected a tensor of shape \(2,\)"):
+        in_form([torch.ones(1)], forms_of([torch.ones(2)]))
+
+
+def test_a_line_with_gaps_comes_without_them() -> None:
+    line = torch.ones(4)[::2]
+    (found,) = in_form([line], forms_of([line]))
+    assert found.is_contiguous()

@@ -7,7 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -85,31 +85,40 @@ def gradients_of(
     return [next(found) if is_wanted else None for is_wanted in wanted]
 
 
-def with_dense_lines(saved: Sequence[Any]) -> list[Any]:
-    """Saved tensors, those of one or two axes dense: PyTorch's norms read them by address.
-
-    A hook on saved tensors may hand them back in other memory.
-    """
-    return [t.contiguous() if t is not None and t.dim() <= 2 else t for t in saved]
+Form: TypeAlias = tuple[torch.dtype, torch.Size]
 
 
-def dtypes_of(tensors: Iterable[Tensor | None]) -> list[torch.dtype | None]:
-    """What `check_dtypes` compares with later."""
-    return [None if tensor is None else tensor.dtype for tensor in tensors]
+def forms_of(tensors: Iterable[Tensor | None]) -> list[Form | None]:
+    """What `in_form` compares with later."""
+    return [None if tensor is None else (tensor.dtype, tensor.shape) for tensor in tensors]
 
 
-def check_dtypes(tensors: Sequence[Tensor | None], dtypes: Sequence[torch.dtype | None]) -> None:
-    """Refuse saved tensors that come back in another dtype than they had in the forward pass.
+def in_form(tensors: Iterable[Tensor | None], forms: Iterable[Form | None]) -> list[Any]:
+    """Saved tensors as they were in the forward pass, lines and tables of lines without gaps.
+
+    PyTorch's operators for batch norm trust sizes, and read a line that has gaps as if it had none.
 
     Raises:
-        RuntimeError: The module's dtype was changed since then, or a hook returned another one.
+        RuntimeError: One comes back in another dtype or shape: the module's dtype was changed since
+            then, or a hook on saved tensors returned something else.
     """
-    for tensor, dtype in zip(tensors, dtypes, strict=True):
-        if tensor is not None and tensor.dtype != dtype:
-            raise RuntimeError(
-                f"expected a tensor of {dtype}, as in the forward pass, but found {tensor.dtype}: "
-                "a dtype was changed between the forward and the backward pass."
-            )
+    found = []
+    for tensor, form in zip(tensors, forms, strict=True):
+        if tensor is not None and form is not None:
+            dtype, shape = form
+            if tensor.dtype != dtype:
+                raise RuntimeError(
+                    f"expected a tensor of {dtype}, as in the forward pass, but found "
+                    f"{tensor.dtype}: a dtype was changed before the backward pass."
+                )
+            if tensor.shape != shape:
+                raise RuntimeError(
+                    f"expected a tensor of shape {tuple(shape)}, as in the forward pass, but found "
+                    f"{tuple(tensor.shape)}: a hook on saved tensors returned another one."
+                )
+        is_line = tensor is not None and tensor.dim() <= 2
+        found.append(tensor.contiguous() if tensor is not None and is_line else tensor)
+    return found
 
 
 class Version:

@@ -22,7 +22,7 @@ from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import Version, check_dtypes, dtypes_of, with_dense_lines
+from gaslayers.lean.rerun import Version, forms_of, in_form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class DenseFeatures(torch.autograd.Function):
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
         ctx.input_version = Version(x)
         saved = (features, moments, *tensors, *kept)
-        ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
+        ctx.tensor_count, ctx.forms = len(tensors), forms_of(saved)
         ctx.save_for_backward(*running_of(plan.norms), *saved)
         return features
 
@@ -109,8 +109,7 @@ class DenseFeatures(torch.autograd.Function):
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
         ctx.input_version.check()
         saved = saved_behind_running(ctx.saved_tensors, ctx.plan.norms)
-        check_dtypes(saved, ctx.dtypes)
-        features, moments, *rest = with_dense_lines(saved)
+        features, moments, *rest = in_form(saved, ctx.forms)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, features, wanted, grad)
