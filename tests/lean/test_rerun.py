@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers import ConvNormAct, DepthwiseConvNormAct, DownBlock
-from gaslayers.lean.rerun import Precision, check_dtypes, gradients_of, stand_ins
+from gaslayers.lean.rerun import Precision, forms_of, gradients_of, in_form, stand_ins
 
 MODES = (True, "recompute", False)
 
@@ -127,4 +127,17 @@ def test_a_stand_in_of_a_frozen_tensor_has_a_gradient() -> None:
 
 def test_another_dtype_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"expected a tensor of torch\.float32"):
-        check_dtypes([torch.ones(1).half()], [torch.float32])
+        in_form([torch.ones(1).half()], forms_of([torch.ones(1)]))
+
+
+def test_another_shape_is_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"expected a tensor of shape \(2,\)"):
+        in_form([torch.ones(1)], forms_of([torch.ones(2)]))
+
+
+def test_lines_come_back_without_gaps_and_maps_as_they_are() -> None:
+    line, table, image = torch.ones(4)[::2], torch.ones(3, 2).t(), torch.ones(1, 2, 2, 4)[..., ::2]
+    saved = line, table, image, None
+    found = in_form(saved, forms_of(saved))
+    assert [None if x is None else x.is_contiguous() for x in found] == [True, True, False, None]
+    assert found[2] is image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -81,20 +81,38 @@ def gradients_of(
     return [next(found) if is_wanted else None for is_wanted in wanted]
 
 
-def dtypes_of(tensors: Iterable[Tensor | None]) -> list[torch.dtype | None]:
-    """What `check_dtypes` compares with later."""
-    return [None if tensor is None else tensor.dtype for tensor in tensors]
+Form: TypeAlias = tuple[torch.dtype, torch.Size]
 
 
-def check_dtypes(tensors: Sequence[Tensor | None], dtypes: Sequence[torch.dtype | None]) -> None:
-    """Refuse saved tensors that come back in another dtype than they had in the forward pass.
+def forms_of(tensors: Iterable[Tensor | None]) -> list[Form | None]:
+    """What `in_form` compares with later."""
+    return [None if tensor is None else (tensor.dtype, tensor.shape) for tensor in tensors]
+
+
+def in_form(tensors: Iterable[Tensor | None], forms: Iterable[Form | None]) -> list[Any]:
+    """Saved tensors as they were in the forward pass, lines and tables of lines without gaps.
+
+    PyTorch's operators for batch norm trust sizes, and read a line that has gaps as if it had none.
 
     Raises:
-        RuntimeError: The module's dtype was changed since then, or a hook returned another one.
+        RuntimeError: One comes back in another dtype or shape: the module's dtype was changed since
+            then, or a hook returned something else.
     """
-    for tensor, dtype in zip(tensors, dtypes, strict=True):
-        if tensor is not None and tensor.dtype != dtype:
-            raise RuntimeError(
-                f"expected a tensor of {dtype}, as in the forward pass, but found {tensor.dtype}: "
-                "a dtype was changed between the forward and the backward pass."
-            )
+    found = []
+    for tensor, form in zip(tensors, forms, strict=True):
+        if tensor is not None and form is not None:
+            dtype, shape = form
+            if tensor.dtype != dtype:
+                raise RuntimeError(
+                    f"expected a tensor of {dtype}, as before, but found {tensor.dtype}: "
+                    "a dtype was changed between the forward and the backward pass."
+                )
+            if tensor.shape != shape:
+                raise RuntimeError(
+                    f"expected a tensor of shape {tuple(shape)}, as before, but found "
+                    f"{tuple(tensor.shape)}: a hook on saved tensors returned another one."
+                )
+            if len(shape) < 3:
+                tensor = tensor.contiguous()
+        found.append(tensor)
+    return found

@@ -22,7 +22,7 @@ from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import check_dtypes, dtypes_of
+from gaslayers.lean.rerun import forms_of, in_form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,15 +99,14 @@ class DenseFeatures(torch.autograd.Function):
             track(untracked, moments, slots)
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
         saved = (features, moments, *tensors, *kept)
-        ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
+        ctx.tensor_count, ctx.forms = len(tensors), forms_of(saved)
         ctx.save_for_backward(*running_of(calls), *saved)
         return features
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(ctx.saved_tensors, ctx.plan.calls)
-        check_dtypes(saved, ctx.dtypes)
+        saved = in_form(saved_behind_running(ctx.saved_tensors, ctx.plan.calls), ctx.forms)
         features, moments, *rest = saved
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]

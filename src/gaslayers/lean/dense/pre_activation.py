@@ -16,7 +16,7 @@ from gaslayers.lean.batch_norm import running_of, saved_behind_running
 from gaslayers.lean.dense.layer import Layer
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import check_dtypes, dtypes_of
+from gaslayers.lean.rerun import forms_of, in_form
 
 
 class PreActivation(torch.autograd.Function):
@@ -35,15 +35,14 @@ class PreActivation(torch.autograd.Function):
             kept += own
         ctx.layer, ctx.dtype = layer, dtype
         saved = (x, moments, *tensors, *kept)
-        ctx.tensor_count, ctx.dtypes = len(tensors), dtypes_of(saved)
+        ctx.tensor_count, ctx.forms = len(tensors), forms_of(saved)
         ctx.save_for_backward(*running_of(layer.calls), *saved)
         return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.calls)
-        check_dtypes(saved, ctx.dtypes)
+        saved = in_form(saved_behind_running(ctx.saved_tensors, ctx.layer.calls), ctx.forms)
         x, moments, *rest = saved
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]

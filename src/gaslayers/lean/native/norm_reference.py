@@ -42,11 +42,13 @@ def run(
     batch_norm.check_sizes(x.shape[1])
     kept = activate(x, slope_before, inplace=overwrite)
     running = (batch_norm.running_mean, batch_norm.running_var)
+    moved = [_line(values) for values in running]
     y, *moments = torch.native_batch_norm(
         kept,
         _line(batch_norm.weight),
         _line(batch_norm.bias),
-        *(moved := [_line(values) for values in running]),
+        moved[0],
+        moved[1],
         True,
         batch_norm.momentum,
         batch_norm.eps,
@@ -80,8 +82,9 @@ def normalize(
     # The kernel folds both factors of a channel into one; here they come folded.
     scale = inverse_std if weight is None else inverse_std * weight
     one = torch.ones_like(scale)
-    lines = _line(scale), _line(bias), _line(mean), _line(one)
-    y, _, _ = torch.native_batch_norm(x, *lines, False, 0.0, 0.0)
+    y, _, _ = torch.native_batch_norm(
+        x, _line(scale), _line(bias), _line(mean), one.contiguous(), False, 0.0, 0.0
+    )
     return activate(y, slope, inplace=True)
 
 

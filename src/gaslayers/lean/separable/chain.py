@@ -17,7 +17,7 @@ from torch import Tensor
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.precision import without_autocast
-from gaslayers.lean.rerun import gradients_of, stand_ins
+from gaslayers.lean.rerun import forms_of, gradients_of, in_form, stand_ins
 from gaslayers.lean.separable.step import TENSOR_COUNT, TRAINABLE_COUNT, Step, Tensors
 from gaslayers.lean.separable.unit import Unit, read_step
 
@@ -95,6 +95,7 @@ class UnitChain(torch.autograd.Function):
             x, mean, inverse_std = step.finish(made, parts)
             saved += [made if kept else None, mean, inverse_std]
         ctx.steps, ctx.shape = steps, x.shape
+        ctx.forms = forms_of(saved)
         ctx.save_for_backward(*saved)
         return x
 
@@ -102,7 +103,7 @@ class UnitChain(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H', W') -> the gradients of the input and of the tensors."""
         steps = ctx.steps
-        x, *rest = ctx.saved_tensors
+        x, *rest = in_form(ctx.saved_tensors, ctx.forms)
         wants_x, *wants = ctx.needs_input_grad[2:]
         count = len(steps) * TENSOR_COUNT
         tensors, rest = rest[:count], rest[count:]

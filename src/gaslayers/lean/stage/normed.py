@@ -21,6 +21,7 @@ from gaslayers.lean.native.norm_call import LAYOUT, is_even
 from gaslayers.lean.native.norm_choice import take_call
 from gaslayers.lean.pool.activation_pool import activate_and_pool
 from gaslayers.lean.pool.kernel_pool import KernelPool
+from gaslayers.lean.rerun import forms_of, in_form
 
 
 class LiveBatchNorm(torch.autograd.Function):
@@ -34,13 +35,15 @@ class LiveBatchNorm(torch.autograd.Function):
         _, y, moments = native_norm.run(x, call)
         ctx.eps = call.eps
         # The running statistics so that a change of them before the backward pass is noticed.
-        ctx.save_for_backward(x, weight, moments, call.running_mean, call.running_var)
+        saved = x, weight, moments, call.running_mean, call.running_var
+        ctx.forms = forms_of(saved)
+        ctx.save_for_backward(*saved)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H, W) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, _, _ = ctx.saved_tensors
+        x, weight, moments, _, _ = in_form(ctx.saved_tensors, ctx.forms)
         wanted = ctx.needs_input_grad[1:]
         by_operator = torch.is_grad_enabled() or is_batch(grad)
         if by_operator or not is_even(grad):
@@ -68,13 +71,15 @@ class LiveBatchNormMaxPool(torch.autograd.Function):
         ctx.eps, ctx.slope = call.eps, slope
         ctx.pool = KernelPool(slope, norm_pool.WINDOW, ceil_mode, x.shape, LAYOUT)
         running = call.running_mean, call.running_var
-        ctx.save_for_backward(x, weight, moments, packed, *running)
+        saved = x, weight, moments, packed, *running
+        ctx.forms = forms_of(saved)
+        ctx.save_for_backward(*saved)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / 2, W / 2) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, packed, _, _ = ctx.saved_tensors
+        x, weight, moments, packed, _, _ = in_form(ctx.saved_tensors, ctx.forms)
         wanted = ctx.needs_input_grad[3:]
         if torch.is_grad_enabled() or is_batch(grad):
             grad = ctx.pool.backward(grad, (packed,))

@@ -18,7 +18,7 @@ from gaslayers.lean.execution import is_batch
 from gaslayers.lean.modules import modules_within, reason_to_call
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.pool.choice import code_pool
-from gaslayers.lean.rerun import Precision, check_dtypes, dtypes_of, stand_ins
+from gaslayers.lean.rerun import Precision, forms_of, in_form, stand_ins
 from gaslayers.lean.roofline import BYTES_PER_VALUE
 from gaslayers.lean.separable.unit import Unit
 from gaslayers.lean.stage.body import Body, ConvolutionBody, read_convolution
@@ -77,19 +77,20 @@ class RecomputedStage(torch.autograd.Function):
             )
             pooled, kept = ctx.pool.forward(normed)
         parameters = x, weight, *body_parameters
-        ctx.dtypes = dtypes_of(parameters)
+        ctx.count = len(parameters)
         # The running statistics so that a change of them before the backward pass is noticed.
         norm = mean, inverse_std, call.running_mean, call.running_var
-        ctx.save_for_backward(*norm, *parameters, *kept)
+        saved = *norm, *parameters, *kept
+        ctx.forms = forms_of(saved)
+        ctx.save_for_backward(*saved)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / k, W' / k) -> the input's and the parameters' gradients."""
         stage, call = ctx.stage, ctx.stage.call
-        mean, inverse_std, running_mean, running_var, *rest = ctx.saved_tensors
-        count = len(ctx.dtypes)
-        check_dtypes(rest[:count], ctx.dtypes)
+        mean, inverse_std, running_mean, running_var, *rest = in_form(ctx.saved_tensors, ctx.forms)
+        count = ctx.count
         x, weight, *parameters = rest[:count]
         kept = tuple(rest[count:])
         wants_x, wants_weight, wants_bias, *wants_parameters = ctx.needs_input_grad[1:]
