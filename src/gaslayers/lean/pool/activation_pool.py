@@ -19,6 +19,7 @@ from gaslayers.lean.execution import is_batch
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.pool.choice import code_pool
 from gaslayers.lean.pool.packing import pack_bits, unpack_bits
+from gaslayers.lean.rerun import forms_of, in_form
 
 MAX_CELLS = 256
 
@@ -67,13 +68,15 @@ class ActivationMaxPool(torch.autograd.Function):
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
         ctx.pool = code_pool(x, slope, kernel_size, ceil_mode=ceil_mode)
         pooled, kept = ctx.pool.forward(x)
+        ctx.forms = forms_of(kept)
         ctx.save_for_backward(*kept)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / k, W / k) -> (N, C, H, W)."""
-        return ctx.pool.backward(grad, ctx.saved_tensors), *[None] * 3
+        kept = tuple(in_form(ctx.saved_tensors, ctx.forms))
+        return ctx.pool.backward(grad, kept), *[None] * 3
 
 
 class ActivationAvgPool(torch.autograd.Function):
@@ -87,6 +90,7 @@ class ActivationAvgPool(torch.autograd.Function):
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
         # A ReLU lets the gradient of a NaN through, and a leaky one scales it.
         signs = () if slope == IDENTITY else (pack_bits(~(x <= 0) if slope == 0.0 else x > 0),)
+        ctx.forms = forms_of(signs)
         ctx.save_for_backward(*signs)
         ctx.slope, ctx.shape, ctx.layout = slope, x.shape, layout_of(x)
         ctx.pooling = (kernel_size, ceil_mode)
@@ -108,11 +112,7 @@ class ActivationAvgPool(torch.autograd.Function):
             torch.ops.aten.avg_pool2d_backward.grad_input(grad, made, *arguments, grad_input=made)
             grad = made
         if ctx.slope != IDENTITY:
-            (signs,) = ctx.saved_tensors
-            expected = (-(-ctx.shape[0] // 8), *ctx.shape[1:])
-            if tuple(signs.shape) != expected:
-                message = f"saved signs should have shape {expected}, not {tuple(signs.shape)}"
-                raise RuntimeError(message)
+            (signs,) = in_form(ctx.saved_tensors, ctx.forms)
             grad = activation_backward(grad, unpack_bits(signs, ctx.shape[0]), ctx.slope)
         grad = grad if is_batch(grad) else grad.contiguous(memory_format=ctx.layout)
         return grad, *[None] * 3

@@ -23,6 +23,7 @@ from gaslayers.lean.native.norm_call import LAYOUT
 from gaslayers.lean.native.windows import WINDOW
 from gaslayers.lean.pool.kernel_pool import KernelPool
 from gaslayers.lean.precision import has_autocast
+from gaslayers.lean.rerun import forms_of, in_form
 
 _ONCE = (1, 1)
 _TRIAL_VALUES = 2**20
@@ -52,13 +53,15 @@ class ImageStage(torch.autograd.Function):
         ctx.pool = KernelPool(slope, WINDOW, ceil_mode, shape, LAYOUT)
         ctx.shape, ctx.strides, ctx.padding = x.shape, dense_strides(x), padding
         # The gradient of the weight alone reads the input.
-        ctx.save_for_backward(weight, packed, x if ctx.needs_input_grad[1] else None)
+        saved = weight, packed, x if ctx.needs_input_grad[1] else None
+        ctx.forms = forms_of(saved)
+        ctx.save_for_backward(*saved)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / 2, W' / 2) -> the gradients of input, weight and bias."""
-        weight, packed, x = ctx.saved_tensors
+        weight, packed, x = in_form(ctx.saved_tensors, ctx.forms)
         wants = list(ctx.needs_input_grad[:3])
         geometry: Geometry = (_ONCE, ctx.padding, _ONCE, 1)
         if wants == [True, False, False]:
