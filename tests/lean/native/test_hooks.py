@@ -161,4 +161,4 @@ def test_each_saved_tensor_alone_cut_short_is_refused_or_not_read(kind) -> None:
                 torch.testing.assert_close(found[name], values, **TOLERANCES, msg=name)
         block.zero_grad()
         index += 1
-    assert refused > 1
+    assert refused >= 1
