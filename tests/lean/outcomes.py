@@ -110,8 +110,13 @@ def step(module: nn.Module, owner: nn.Module, x: Tensor) -> Results:
     return found | {name: value.clone() for name, value in owner.named_buffers()}
 
 
-def assert_same(found: Results | Refusal, expected: Results | Refusal) -> None:
-    """Fail unless both are the same refusal, or the same numbers to rounding."""
+def assert_same(
+    found: Results | Refusal, expected: Results | Refusal, *, within: torch.dtype | None = None
+) -> None:
+    """Fail unless both are the same refusal, or the same numbers to rounding.
+
+    That of each number's own dtype, or of the one that was computed ``within``.
+    """
     if isinstance(found, Refusal) or isinstance(expected, Refusal):
         ends = [e if isinstance(e, Refusal) else f"gives {', '.join(e)}" for e in (found, expected)]
         both = "\nlean:  {}\nplain: {}".format(*ends)
@@ -125,7 +130,7 @@ def assert_same(found: Results | Refusal, expected: Results | Refusal) -> None:
     largest = max([1.0, *sizes])
     for name, value in expected.items():
         assert found[name].dtype == value.dtype, name
-        tolerance = TOLERANCE.get(value.dtype, 0.0) * largest
+        tolerance = TOLERANCE.get(within or value.dtype, 0.0) * largest
         torch.testing.assert_close(
             found[name],
             value,
@@ -136,10 +141,12 @@ def assert_same(found: Results | Refusal, expected: Results | Refusal) -> None:
         )
 
 
-def assert_as_plain(block: nn.Module, act: Act) -> Results | Refusal:
+def assert_as_plain(
+    block: nn.Module, act: Act, *, within: torch.dtype | None = None
+) -> Results | Refusal:
     """Fail unless an act on a block ends as on the composition of its layers; return the end."""
     twin = copy.deepcopy(block)
     expected = outcome(act, compose(twin), twin)
     found = outcome(act, block, block)
-    assert_same(found, expected)
+    assert_same(found, expected, within=within)
     return expected

@@ -134,7 +134,8 @@ def test_a_global_hook_sees_every_layer_that_it_sees_in_the_composition(kind: st
         owner, calls = copy.deepcopy(drawn.block), []
         module = owner if lean else compose(owner)
         with everywhere(kind, calls):
-            step(module, owner, drawn.input())
+            # In place behind a hook on gradients PyTorch refuses, in both.
+            outcome(lambda m, o: step(m, o, drawn.input()), module, owner)
         kinds = {f"{kind} {type(part).__name__}" for part in leaves(owner)}
         seen.append([call for call in calls if call in kinds and "Identity" not in call])
     assert seen[0] == seen[1]
