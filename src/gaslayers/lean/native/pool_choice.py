@@ -44,6 +44,8 @@ def are_exact() -> bool:
     Which of them a window takes, and what an activation makes of them, depends on the processor and
     how PyTorch was compiled for it.
     """
+    if not availability.are_compiled():
+        return False
     with _disable_current_modes(), torch.no_grad():
         return all(
             same_bits(*pair)
