@@ -74,6 +74,7 @@ def test_peak_of_an_lstm_without_onednn_is_real(options) -> None:
     assert peak_memory(network, X).peak == real_peak(network, (X,))
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")
 @pytest.mark.parametrize("options", [{"proj_size": 5}, {"dtype": torch.float64}], ids=str)
 def test_peak_of_an_lstm_that_onednn_does_not_know_is_real(options) -> None:
     layer, x = nn.LSTM(16, 12, **options), X.to(options.get("dtype", torch.float32))

@@ -115,7 +115,7 @@ def peak_memory(
             ``optimizer`` is no callable or makes something else.
         ValueError: A lazy parameter, a tensor without values, control flow that hangs on values,
             an operator that fake tensors cannot compute, a loss that is no scalar. A recurrent
-            layer that cuDNN or oneDNN would run, which is an `torch.nn.LSTM` on a CPU: what it
+            layer that cuDNN or oneDNN would run, on a CPU a `torch.nn.LSTM`: what it
             keeps has a size of the library's own. An error of the module's own, as for a wrong
             input shape, comes as it is.
 
