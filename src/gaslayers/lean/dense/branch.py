@@ -13,6 +13,7 @@ from gaslayers.lean.dense.convolution import Convolution
 from gaslayers.lean.dense.norm_activation import NormActivation
 from gaslayers.lean.dense.slots import Slot, Slots
 from gaslayers.lean.native.norm_call import is_even
+from gaslayers.lean.precision import cast
 
 
 class _Step(NamedTuple):
@@ -101,6 +102,9 @@ class Branch:
     ) -> Tensor | None:
         """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
         steps = self._recall(grad, x, kept, slots, wants_x=wants_x)
+        made = steps[-1].inner
+        if made is not None:  # under autocast of another dtype than the features
+            grad = cast(grad, made.dtype)
         for i, step in reversed(list(enumerate(steps))):
             through: Tensor | None = grad
             following, inner, moments = self.following[i], step.inner, kept[2 * i + 1]
