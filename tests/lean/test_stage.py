@@ -227,7 +227,10 @@ def test_a_hook_on_an_inner_module_is_called_and_sees_what_it_would() -> None:
             DownBlock(1, 2, norm_layer=nn.InstanceNorm2d, memory_efficient="recompute"),
             "InstanceNorm",
         ),
-        (DownBlock(1, 2, block=_Pass, memory_efficient="recompute"), "_Pass in the block"),
+        (
+            DownBlock(1, 2, block=_Pass, memory_efficient="recompute"),
+            "_Pass is no layer",
+        ),
         (
             DownBlock(
                 1,

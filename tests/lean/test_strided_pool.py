@@ -23,20 +23,28 @@ def test_values_and_places_are_those_of_pytorch(shape, values: int, seed: int, d
     size = (count, channels, 2 * height, 2 * width)
     x = torch.randint(-2, values - 2, size, generator=generator).to(dtype)
     expected, indices = F.max_pool2d(x, 2, return_indices=True)
-    pooled, offsets = strided_pool.pool(x, 2 * width)
+    found = strided_pool.pool(x, 2 * width)
+    if found is None:  # which zero of a window it is, PyTorch's kernel alone tells
+        assert not expected.all()
+        return
+    pooled, offsets = found
     first = torch.arange(height)[:, None] * 4 * width + 2 * torch.arange(width)
     assert torch.equal(pooled, expected)
     assert torch.equal(offsets + first, indices)
 
 
-def test_infinities_are_values_and_nans_are_passed_on() -> None:
-    inf, nan = float("inf"), float("nan")
-    x = torch.tensor([[[[-inf, -inf, inf, 1.0], [-inf, 0.0, inf, 2.0], [nan, 1.0, 1.0, nan]]]])
-    x = torch.cat([x, torch.zeros(1, 1, 1, 4)], dim=2)
-    pooled, offsets = strided_pool.pool(x, 4)
-    assert pooled[0, 0, 0].tolist() == [0.0, inf]
-    assert offsets[0, 0, 0].tolist() == [5, 0]
-    assert torch.isnan(pooled[0, 0, 1]).all()
+def test_infinities_are_values() -> None:
+    inf = float("inf")
+    x = torch.tensor([[[[-inf, -inf, inf, 1.0], [-inf, 3.0, inf, 2.0]]]])
+    found = strided_pool.pool(x, 4)
+    assert found is not None
+    assert found[0][0, 0, 0].tolist() == [3.0, inf]
+    assert found[1][0, 0, 0].tolist() == [5, 0]
+
+
+@pytest.mark.parametrize("special", [0.0, -0.0, float("nan")])
+def test_zeros_and_nans_are_left_to_pytorch(special: float) -> None:
+    assert strided_pool.pool(torch.full((1, 1, 2, 2), special), 2) is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -119,32 +118,6 @@ def in_form(tensors: Iterable[Tensor | None], forms: Iterable[Form | None]) -> l
         is_line = tensor is not None and tensor.dim() <= 2
         found.append(tensor.contiguous() if tensor is not None and is_line else tensor)
     return found
-
-
-class Version:
-    """Of a tensor that is not kept: whether it has been changed in place since.
-
-    PyTorch refuses a backward pass through a layer whose input was changed. A function that has
-    kept what it needs of its input would not notice.
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        self._tensor = weakref.ref(x)
-        self._version = 0 if x.is_inference() else x._version
-
-    def check(self) -> None:
-        """Refuse a change, where the tensor is still there.
-
-        Raises:
-            RuntimeError: It has been changed in place.
-        """
-        x = self._tensor()
-        if x is not None and not x.is_inference() and x._version != self._version:
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an "
-                f"inplace operation: the input {tuple(x.shape)} is at version {x._version}; "
-                f"expected version {self._version} instead."
-            )
 
 
 @contextmanager

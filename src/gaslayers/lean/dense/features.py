@@ -22,7 +22,7 @@ from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import Version, forms_of, in_form
+from gaslayers.lean.rerun import forms_of, in_form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,6 @@ class DenseFeatures(torch.autograd.Function):
         if moments is not None:
             track(untracked, moments, slots)
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
-        ctx.input_version = Version(x)
         saved = (features, moments, *tensors, *kept)
         ctx.tensor_count, ctx.forms = len(tensors), forms_of(saved)
         ctx.save_for_backward(*running_of(plan.norms), *saved)
@@ -107,7 +106,6 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        ctx.input_version.check()
         saved = saved_behind_running(ctx.saved_tensors, ctx.plan.norms)
         features, moments, *rest = in_form(saved, ctx.forms)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
