@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from gaslayers._checks import bad_value
+from gaslayers._watching import watches_only
 from gaslayers.accounting._whereabouts import Whereabouts
 
 _ONEDNN_TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -46,6 +47,7 @@ def hidden_workspaces_refused(owner: str, where: Whereabouts) -> Iterator[None]:
         where: Knows the names of the parts.
     """
 
+    @watches_only
     def check(part: nn.Module, inputs: tuple[Any, ...]) -> None:
         if not isinstance(part, nn.RNNBase) or not (found := _library(part, inputs)):
             return
