@@ -96,7 +96,7 @@ class Discriminator(nn.Module):
         weight = next(self.stages.parameters(), None)
         training = {part: part.training for part in self.stages.modules()}
         try:
-            image = torch.zeros(size) if weight is None else weight.new_zeros(size)
+            image = torch.zeros(size) if weight is None else torch.zeros(size).to(weight)
             with torch.no_grad():
                 features = self.stages.eval()(image)
         except (RuntimeError, ValueError) as error:
