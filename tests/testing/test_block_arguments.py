@@ -20,7 +20,9 @@ CLASSES = [getattr(blocks, name) for name in blocks.__all__]
 def test_arguments_build_the_block_and_are_kept_by_it(block_class: type, data) -> None:
     arguments = data.draw(block_arguments(block_class))
     block = block_class(**arguments)
-    assert {name: getattr(block, name) for name in arguments} == arguments
+    # With an underscore in front where a layer's tensor bears the name.
+    kept = {name: vars(block).get(name, vars(block).get(f"_{name}")) for name in arguments}
+    assert kept == arguments
 
 
 @pytest.mark.parametrize("block_class", CLASSES)
