@@ -24,7 +24,7 @@ LARGEST_IMAGE = 2**15  # one is run through the stages
 def _check_stages(owner: str, stages: Any) -> list[nn.Module]:
     """The stages, all of which are modules."""
     try:
-        found = list(stages)
+        found = [stages] if isinstance(stages, str) else list(stages)
     except TypeError as error:
         raise bad_type(owner, "stages", "be modules in order", stages) from error
     for stage in found:
