@@ -69,7 +69,6 @@ _ALLOWED = tuple(
     for pattern in (
         r"\"[^\"]*\"|\N{LEFT DOUBLE QUOTATION MARK}[^\N{RIGHT DOUBLE QUOTATION MARK}]*"
         r"\N{RIGHT DOUBLE QUOTATION MARK}",
-        r"\b\d+(?:\s?x\s?\d+)+\b",
         r"\bPython \d\.\d+",
         r"(?<![\w.])\d+\.\d+\.\d+(?![\w.])",
         r"\barXiv:\d+\.\d+",
