@@ -22,6 +22,9 @@ def test_arguments_build_the_block_and_are_kept_by_it(block_class: type, data) -
     block = block_class(**arguments)
     # With an underscore in front where a layer's tensor bears the name.
     kept = {name: vars(block).get(name, vars(block).get(f"_{name}")) for name in arguments}
+    padding = arguments.get("padding")
+    if isinstance(padding, tuple) and len(set(padding)) == 1:  # a pair alike is kept as a number
+        arguments["padding"] = padding[0]
     assert kept == arguments
 
 
