@@ -115,13 +115,13 @@ def peak_memory(
             ``optimizer`` is no callable or makes something else.
         ValueError: A lazy parameter, a tensor without values, control flow that hangs on values,
             an operator that fake tensors cannot compute, a loss that is no scalar. A recurrent
-            layer that cuDNN or oneDNN would run, on a CPU a `torch.nn.LSTM`: what it
+            layer that cuDNN or oneDNN would run, on a CPU a ``torch.nn.LSTM``: what it
             keeps has a size of the library's own. An error of the module's own, as for a wrong
             input shape, comes as it is.
 
     Note:
         What counts is the storage of every tensor that an operator returns, whole, as long as it
-        is alive; a loss such as `torch.nn.functional.mse_loss` returns its mean in the memory of
+        is alive; a loss such as ``torch.nn.functional.mse_loss`` returns its mean in the memory of
         all its elements. What an operator takes and frees before it returns (as workspaces of
         cuDNN, cuBLAS and oneDNN), the context of a device, fragments between cached blocks and
         Python itself come on top; `measure_peak` tells how much. Where a complex tensor is

@@ -52,7 +52,7 @@ class Replay:
         live: What came out just now.
         code_hash: Of the code that ran just now; the record's, unless PyTorch's release differs.
         is_same_release: Whether the record was made with this release of PyTorch.
-        moved: The same iterations from weights moved by `MOVE`; empty: losses are not compared.
+        moved: The same iterations from weights moved by 1e-6; empty: losses are not compared.
     """
 
     name: str
@@ -171,7 +171,7 @@ def _play(game: Game, iterations: int) -> list[CurvePoint]:
 
 
 def _move(game: Game) -> Game:
-    """The same game, not begun, from weights that are moved at random by `MOVE` of each."""
+    """The same game, not begun, from weights that are moved at random by ``MOVE`` of each."""
     moved = copy.copy(game)
     parts = ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
     # Together, so that the optimisers hold the copied weights.
