@@ -38,13 +38,16 @@ def combinations() -> Iterator[Layouts]:
     First those that people have most: weights in one format and input in the other.
     """
     usual = ("contiguous", "channels_last")
-    yield from itertools.starmap(Layouts, itertools.product(usual, repeat=3))
+    first = [*itertools.starmap(Layouts, itertools.product(usual, repeat=3))]
+    yield from first
     maps, weights = list(MAP_LAYOUTS), list(WEIGHT_LAYOUTS)
     for i in range(_ROUNDS * len(maps)):
         given = maps[i % len(maps)]
         given = "crop" if given in _CONSTANT else given
         # Steps without a common divisor with the number of names, so that all pairs come by.
-        yield Layouts(weights[3 * i % len(weights)], given, maps[5 * i % len(maps)])
+        layouts = Layouts(weights[3 * i % len(weights)], given, maps[5 * i % len(maps)])
+        if layouts not in first:
+            yield layouts
 
 
 def _contiguous(x: Tensor) -> Tensor:
