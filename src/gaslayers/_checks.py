@@ -157,6 +157,14 @@ def check_pair(owner: str, argument: str, value: Any, *, minimum: int = 1) -> tu
     return numbers_given[0], numbers_given[1]
 
 
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` records, as the older ONNX exporter does.
+
+    It does not look into autograd functions, and what a size decides is decided for good.
+    """
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]  # untyped
+
+
 def is_traced(x: Any) -> bool:
     """Whether `torch.fx` runs the module on a stand-in for a tensor, which knows no numbers."""
     return not isinstance(x, Tensor) and isinstance(x, torch.fx.Proxy)
@@ -185,7 +193,7 @@ def check_matrix(owner: str, argument: str, x: Any, features: int) -> None:
         return
     axes = f"(N, {features})"
     check_input(owner, argument, x, axes)
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+    if is_tracing():
         return
     if x.dim() != 2 or x.shape[1] != features:
         raise ValueError(f"{owner}: expected input of shape {axes}, got {tuple(x.shape)}.")
@@ -206,7 +214,7 @@ def check_feature_map(
         return
     axes = f"(N, {in_channels}, H, W)"
     check_input(owner, "x", x, axes)
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+    if is_tracing():
         return  # sizes are tensors then, and what is decided by them would not be recorded
     expected = f"{owner}: expected input of shape {axes}"
     if x.dim() != 4 or x.shape[1] != in_channels:

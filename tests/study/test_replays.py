@@ -120,6 +120,17 @@ def test_every_number_is_compared_where_rounding_does_not_grow(recorded, digits,
     assert str(result).count("losses, logits") == 2
 
 
+def test_nothing_is_compared_where_rounding_grows_at_once(make_config, digits, fabric):
+    # Saturated within an iteration, and the sides are the rounding's choice.
+    config = make_config(case="depthwise_inception", batch_size=32, iterations=3)
+    game = module.Game(config, digits, fabric, memory_efficient=False)
+    moved = module._play(module._move(game), 3)
+    live = module._play(game, 3)
+    result = module.Replay("run", live, live, "0" * 64, is_same_release=True, moved=moved)
+    assert result.compared()[-1] == set()
+    assert str(result).endswith("nothing")
+
+
 def change_points(run: Run, change) -> Run:
     return dataclasses.replace(run, curves=[change(point) for point in run.curves])
 

@@ -12,7 +12,6 @@ from torch._prims_common import is_non_overlapping_and_dense_or_false
 from gaslayers.accounting._shapes import leaves
 
 _aten = torch.ops.aten
-_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _Sizes: TypeAlias = Sequence[int]
 
 # A number given to these becomes a tensor without dimensions, whose shape is another one; given
@@ -66,9 +65,11 @@ def _strides(shape: _Sizes, operands: list[Tensor], *, is_uniform: bool) -> tupl
     if is_uniform and all(operand.shape == shape for operand in operands):
         if all(operand.is_contiguous() for operand in operands):
             return _dense(shape, range(len(shape) - 1, -1, -1))
-        last = _LAST.get(len(shape))
-        if last and all(operand.is_contiguous(memory_format=last) for operand in operands):
-            return _dense(shape, [1, *range(len(shape) - 1, 1, -1), 0])
+        # Of channels last in 3-D it does not ask: equal strides, below, are kept as they are.
+        if len(shape) == 4 and all(
+            operand.is_contiguous(memory_format=torch.channels_last) for operand in operands
+        ):
+            return _dense(shape, [1, 3, 2, 0])
         strides = {operand.stride() for operand in operands}
         if len(strides) == 1 and is_non_overlapping_and_dense_or_false(operands[0]):
             return operands[0].stride()

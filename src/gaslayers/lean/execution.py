@@ -12,6 +12,7 @@ from torch.autograd import graph as autograd_graph
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
+from gaslayers._checks import is_tracing
 from gaslayers.lean.modules import are_plain, reason_to_call
 
 
@@ -59,7 +60,7 @@ def reason_against_lean_here() -> str | None:
         return "a torch.func transform is active"
     if forward_ad._current_level >= 0:  # nor here
         return "forward-mode differentiation is active"
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+    if is_tracing():
         return "the tracer does not look into autograd functions"
     if torch.compiler.is_compiling():
         return "an exported program is one of plain operators" if _is_exporting() else None
@@ -93,7 +94,7 @@ def takes_input(x: Tensor) -> bool:
 
     An empty batch is PyTorch's to handle or to refuse, and so is a tensor of a class of its own.
     """
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # untyped
+    if is_tracing():
         return False  # nothing that a size decides would be recorded
     return are_plain((x,)) and x.numel() > 0
 

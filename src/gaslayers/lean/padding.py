@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gaslayers._checks import is_tracing
+
 
 def read_padding(shape: Sequence[int], extra: int, stride: Sequence[int]) -> tuple[int, int]:
     """The extra rows and columns that a convolution reads, whose output at stride 1 keeps the size.
@@ -21,9 +23,7 @@ def read_padding(shape: Sequence[int], extra: int, stride: Sequence[int]) -> tup
         stride: The convolution's.
     """
     # Where sizes are symbols or recorded, nothing may depend on whether they are even.
-    if extra and not (
-        torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # untyped
-    ):
+    if extra and not (torch.compiler.is_compiling() or is_tracing()):
         rows, columns = ((size - 1) % step for size, step in zip(shape[2:], stride, strict=True))
         return 0 if rows else extra, 0 if columns else extra
     return extra, extra

@@ -15,6 +15,7 @@ from gaslayers._checks import (
     check_feature_map,
     check_int,
     is_traced,
+    is_tracing,
 )
 from gaslayers.blocks._construction import Device, placed
 
@@ -24,7 +25,7 @@ LARGEST_IMAGE = 2**15  # one is run through the stages
 def _check_stages(owner: str, stages: Any) -> list[nn.Module]:
     """The stages, all of which are modules."""
     try:
-        found = [stages] if isinstance(stages, str) else list(stages)
+        found: list[Any] = [stages] if isinstance(stages, str) else list(stages)
     except TypeError as error:
         raise bad_type(owner, "stages", "be modules in order", stages) from error
     for stage in found:
@@ -115,7 +116,7 @@ class Discriminator(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """(N, in_channels, image_size, image_size) -> (N, 1), the scores before the head."""
         check_feature_map(type(self).__name__, x, self.in_channels)
-        is_known = not (is_traced(x) or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]  # untyped
+        is_known = not (is_traced(x) or is_tracing())
         if is_known and x.shape[2:] != (self.image_size, self.image_size):
             rule = f"be images of {self.image_size} x {self.image_size}"
             raise bad_value(type(self).__name__, "x", rule, tuple(x.shape))

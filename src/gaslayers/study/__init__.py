@@ -9,7 +9,13 @@ if TYPE_CHECKING:
     from gaslayers.study.case import run_case
     from gaslayers.study.config import PRESETS, RunConfig, make_configs
     from gaslayers.study.data import Digits, load_digits
-    from gaslayers.study.records import CurvePoint, Record
+    from gaslayers.study.records import (
+        CurvePoint,
+        Machine,
+        MemoryPrediction,
+        MemoryReading,
+        Record,
+    )
     from gaslayers.study.replays import Replay, StaleRecordError, replay
     from gaslayers.study.report import (
         Picture,
@@ -24,6 +30,9 @@ __all__ = [
     "PRESETS",
     "CurvePoint",
     "Digits",
+    "Machine",
+    "MemoryPrediction",
+    "MemoryReading",
     "Picture",
     "Record",
     "Replay",
@@ -44,7 +53,7 @@ _MODULES = {
     "case": ("run_case",),
     "config": ("PRESETS", "RunConfig", "make_configs"),
     "data": ("Digits", "load_digits"),
-    "records": ("CurvePoint", "Record"),
+    "records": ("CurvePoint", "Machine", "MemoryPrediction", "MemoryReading", "Record"),
     "replays": ("Replay", "StaleRecordError", "replay"),
     "report": (
         "Picture",
