@@ -80,6 +80,6 @@ def test_wrong_input_is_refused() -> None:
 
 
 def test_a_block_with_other_channels_than_it_was_asked_for_is_refused() -> None:
-    message = r"DownBlock: `block` must build a block with out_channels \(=8\), got 33"
+    message = r"DownBlock: `block` must build a layer with out_channels \(=8\), got 33"
     with pytest.raises(ValueError, match=message):
         DownBlock(1, 8, block=DenseBlock)

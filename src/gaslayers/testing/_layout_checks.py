@@ -28,8 +28,11 @@ class Layouts(NamedTuple):
         return f"weights {self.weights}, input {self.input}, gradient {self.grad}"
 
 
-_CONSTANT = ("expanded", "expanded_pixels")
-"""Inputs of one value per channel, of which a norm in training enlarges nothing but rounding."""
+_TIED = ("expanded", "expanded_pixels", "overlapping")
+"""Inputs with equal neighbours, of which rounding alone says what a pooling takes.
+
+A norm in training enlarges that rounding, where all values of a channel are equal.
+"""
 
 
 def combinations() -> Iterator[Layouts]:
@@ -43,7 +46,7 @@ def combinations() -> Iterator[Layouts]:
     maps, weights = list(MAP_LAYOUTS), list(WEIGHT_LAYOUTS)
     for i in range(_ROUNDS * len(maps)):
         given = maps[i % len(maps)]
-        given = "crop" if given in _CONSTANT else given
+        given = "crop" if given in _TIED else given
         # Steps without a common divisor with the number of names, so that all pairs come by.
         layouts = Layouts(weights[3 * i % len(weights)], given, maps[5 * i % len(maps)])
         if layouts not in first:
