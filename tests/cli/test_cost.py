@@ -58,6 +58,7 @@ def test_cost_of_a_block_with_arguments(invoke):
 USERS_MODULE = """
 from torch import nn
 from gaslayers import DownBlock
+from tests.lean.native.needs import needs_norm_kernels
 
 class Net(nn.Module):
     def __init__(self, width=4):
@@ -239,8 +240,15 @@ def test_cost_in_channels_last_is_of_weights_and_images_that_lie_so(invoke):
     assert row["saved_bytes"] == saved_bytes(block, x)
     peak = peak_memory(block, x, optimizer=torch.optim.RMSprop).peak
     assert row["peak_bytes"] == peak
-    (contiguous,) = read_rows(invoke("cost", target, *options))
-    assert contiguous["peak_bytes"] != peak
+
+
+@needs_norm_kernels[0]
+@needs_norm_kernels[1]
+def test_cost_depends_on_the_memory_format_where_kernels_normalise(invoke):
+    options = ("DenseBlock(4, 8)", "--input", "4,4,8,8", "--format", "json")
+    (last,) = read_rows(invoke("cost", *options, "--memory-format", "channels_last"))
+    (contiguous,) = read_rows(invoke("cost", *options))
+    assert last["peak_bytes"] < contiguous["peak_bytes"]
 
 
 def test_fit_prints_the_widest_that_fits(invoke):

@@ -60,7 +60,7 @@ def _parse_tensor(text: str) -> Tensor:
         raise _refuse("must be sizes of at least 1", text)
     try:
         return torch.zeros(shape, dtype=getattr(torch, dtype or "float32"))
-    except (OverflowError, RuntimeError) as error:
+    except (OverflowError, RuntimeError, TypeError) as error:  # the last: more than 64 bits hold
         raise _refuse("must fit into memory", text) from error
 
 
