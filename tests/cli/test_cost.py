@@ -13,6 +13,7 @@ from torch import nn
 from gaslayers import InceptionBlock, count, max_batch_size, peak_memory, saved_bytes
 from gaslayers.models import build_discriminator
 from gaslayers.study.fitting import fit_base_filters
+from tests.lean.native.needs import needs_norm_kernels
 
 
 def read_rows(answer) -> list[dict]:
@@ -58,7 +59,6 @@ def test_cost_of_a_block_with_arguments(invoke):
 USERS_MODULE = """
 from torch import nn
 from gaslayers import DownBlock
-from tests.lean.native.needs import needs_norm_kernels
 
 class Net(nn.Module):
     def __init__(self, width=4):
