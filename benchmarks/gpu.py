@@ -56,17 +56,17 @@ class Part(str, Enum):
 def chosen_work(*, tiny: bool) -> list[str]:
     """The pieces of work in the table, those of most interest first; a small one for a trial."""
     if tiny:
-        return ["inception_8, as_coded: G step through D"]
+        return ["inception_8, as_coded: frozen pass of D"]
     titles = [
-        *(f"original, as_coded at {size}: D step" for size in (64, 128, 256)),
+        *(f"original, as_coded at {size}: pass of D" for size in (64, 128, 256)),
         "dense block, 64 + 12 x 32 channels, 3x3",
         *(title for title in all_work() if title.startswith("densenet121 block")),
         "inception 3 -> 64 at 64",
         "inception 64 -> 128 at 32",
     ]
     for case in CASES:
-        titles += [f"{case}, as_coded: D step", f"{case}, as_coded: G step through D"]
-    titles += ["original, modern: D step", "original, modern: G step through D"]
+        titles += [f"{case}, as_coded: pass of D", f"{case}, as_coded: frozen pass of D"]
+    titles += ["original, modern: pass of D", "original, modern: frozen pass of D"]
     return titles
 
 

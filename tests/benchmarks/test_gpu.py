@@ -8,9 +8,17 @@ import pytest
 import torch
 
 from benchmarks import gpu
+from benchmarks.workloads import all_work
 from gaslayers.models import CASES
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_the_chosen_work_is_there(tiny):
+    chosen = gpu.chosen_work(tiny=tiny)
+    assert set(chosen) <= set(all_work())
+    assert len(chosen) == len(set(chosen))
 
 
 def test_trial_has_a_piece_of_every_part(trial):
@@ -121,6 +129,6 @@ def test_all_pieces_are_the_cases_the_marked_tests_and_the_table():
     titles = {part: [p.title for p in pieces if p.part == part] for part in gpu.SHARES}
     assert titles["cases"] == [f"{case}, {way}" for case in CASES for way in ("lean", "plain")]
     assert "tests/lean/test_cuda.py" in titles["tests"]
-    assert {f"{case}, as_coded: D step" for case in CASES} <= set(titles["table"])
+    assert {f"{case}, as_coded: pass of D" for case in CASES} <= set(titles["table"])
     assert all("cuda" in p.command for p in pieces if p.part != "tests")
     assert not any("--tiny" in p.command for p in pieces)

@@ -158,7 +158,8 @@ def assert_as_plain(
         may_refuse: Whether the block may refuse, by a RuntimeError, what the composition can do:
             it reads tensors in its backward pass that the composition does not read.
         unchanged: The act without a change of a tensor. A block that keeps less, and so has no use
-            for that tensor any more, ends like this where the composition refuses the change.
+            for that tensor any more, ends like this where the composition refuses the change, or
+            reads the other values as only some processors do.
     """
     twin, fresh = copy.deepcopy(block), copy.deepcopy(block)
     expected = outcome(act, compose(twin), twin)
@@ -166,7 +167,14 @@ def assert_as_plain(
     if may_refuse and isinstance(found, Refusal) and isinstance(expected, dict):
         assert found.error == "RuntimeError", found
         return expected
-    if unchanged and isinstance(found, dict) and isinstance(expected, Refusal):
-        expected = outcome(unchanged, compose(fresh), fresh)
-    assert_same(found, expected, within=within)
+    try:
+        assert_same(found, expected, within=within)
+    except AssertionError:
+        if unchanged is None or not isinstance(found, dict):
+            raise
+        without = outcome(unchanged, compose(fresh), fresh)
+        if isinstance(expected, dict) and isinstance(without, dict):
+            # A parameter of another dtype is one that the graph does not lead to.
+            without = {name: value for name, value in without.items() if name in expected}
+        assert_same(found, without, within=within)
     return expected

@@ -123,7 +123,8 @@ def _halved(t: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_values_of_another_size_or_kind_are_refused(kind, back) -> None:
     block, x = _make(kind)
-    with pytest.raises(RuntimeError, match=r"shape|size|elements|[Dd]ata ?type|dtype|type"):
+    # The last is what oneDNN says of a convolution that PyTorch hands it on some processors.
+    with pytest.raises(RuntimeError, match=r"shape|size|elements|[Dd]ata ?type|type|could not cre"):
         _gradients(block, x, back)
 
 
