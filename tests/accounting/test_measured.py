@@ -111,6 +111,12 @@ class Runtime:
         self.calls = []
         self.now = 1000
 
+    def is_available(self):
+        return True
+
+    def device_count(self):
+        return 1
+
     def __getattr__(self, name):
         answers = {
             "memory_allocated": lambda: self.now,
@@ -130,7 +136,7 @@ class Runtime:
 
 def test_accelerator_is_read_after_all_its_work(monkeypatch) -> None:
     runtime = Runtime()
-    monkeypatch.setattr(torch, "get_device_module", lambda _: runtime)
+    monkeypatch.setattr(torch, "xpu", runtime)
     reading = measure_peak(lambda: runtime.calls.append("step"), device="xpu")
     assert reading == MeasuredPeak(
         device="xpu",
@@ -147,12 +153,21 @@ def test_accelerator_is_read_after_all_its_work(monkeypatch) -> None:
     assert runtime.calls[start + 1] == "synchronize"
 
 
-def test_device_without_a_book_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(torch, "get_device_module", lambda _: types.SimpleNamespace())
-    with pytest.raises(
-        ValueError, match=r"`device` must be one whose allocator keeps book, got 'm"
-    ):
-        measure_peak(lambda: None, device="mps")
+@pytest.mark.parametrize("device", ["mps", "meta", "hpu"])
+def test_device_without_a_book_is_refused(monkeypatch, device) -> None:
+    monkeypatch.setattr(torch, "mps", types.SimpleNamespace())
+    rule = f"`device` must be one whose allocator keeps book, got '{device}'"
+    with pytest.raises(ValueError, match=rule):
+        measure_peak(lambda: None, device=device)
+
+
+def test_device_that_the_machine_lacks_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "xpu", Runtime())
+    with pytest.raises(ValueError, match=r"`device` must be one that this machine has, got 'xpu:1"):
+        measure_peak(lambda: None, device="xpu:1")
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"`device` must be one that this machine has, got 'xpu'"):
+        measure_peak(lambda: None, device="xpu")
 
 
 class Nvml(types.ModuleType):

@@ -11,6 +11,7 @@ from hypothesis import given
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from gaslayers import DenseBlock
 from tests.lean.outcomes import (
     Drawn,
     Results,
@@ -47,6 +48,15 @@ def test_an_in_place_layer_behind_a_block_works_as_behind_its_composition(behind
 
     # A dense block keeps its output, and refuses a change of it.
     assert_as_plain(drawn.block, act, may_refuse="dense" in drawn.name)
+
+
+def test_a_dense_block_whose_output_was_changed_says_what_to_do() -> None:
+    network = nn.Sequential(DenseBlock(4, 3), nn.ReLU(inplace=True))
+    y = network(torch.randn(2, 4, 8, 8))
+    with pytest.raises(RuntimeError, match=r"inplace operation.*memory_efficient=False"):
+        y.sum().backward()
+    network[0].memory_efficient = False
+    network(torch.randn(2, 4, 8, 8)).sum().backward()
 
 
 @DRAWS

@@ -139,9 +139,11 @@ def measure_peak(
 
 
 def _measure_accelerator(owner: str, step: Callable[[], Any], device: torch.device) -> MeasuredPeak:
-    runtime = torch.get_device_module(device)
+    runtime: Any = getattr(torch, device.type, None)
     if not hasattr(runtime, "max_memory_allocated"):
         raise bad_value(owner, "device", "be one whose allocator keeps book", str(device))
+    if not runtime.is_available() or (device.index or 0) >= runtime.device_count():
+        raise bad_value(owner, "device", "be one that this machine has", str(device))
     runtime.synchronize(device)
     runtime.reset_peak_memory_stats(device)
     before = runtime.memory_allocated(device)

@@ -106,7 +106,7 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(ctx.saved_tensors, ctx.plan.norms)
+        saved = saved_behind_running(_saved_tensors(ctx), ctx.plan.norms)
         features, moments, *rest = in_form(saved, ctx.forms)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
@@ -135,6 +135,21 @@ class DenseFeatures(torch.autograd.Function):
                 )
                 grad = passed if through is None else through
         return None, None, grad if wants_x else None, *slots.gradients
+
+
+def _saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
+    """What `DenseFeatures` saved; of a changed output PyTorch's error, and what to do about it."""
+    try:
+        saved: tuple[Tensor | None, ...] = ctx.saved_tensors
+    except RuntimeError as error:
+        if f"output 0 of {DenseFeatures.__name__}" not in str(error):
+            raise
+        remedy = (
+            "DenseBlock: its output is what it keeps for the backward pass. Let what follows make "
+            "a new tensor, or set memory_efficient=False."
+        )
+        raise RuntimeError(f"{error} {remedy}") from error
+    return saved
 
 
 def run_dense(plan: Plan, tensors: Sequence[Tensor], x: Tensor) -> Tensor:
