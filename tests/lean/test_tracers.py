@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 
+import onnx
+import onnx.reference
 import pytest
 import torch
 from hypothesis import given
@@ -62,6 +65,17 @@ def test_an_exported_block_takes_any_height_and_width(name: str, frozen: bool) -
     for shape in [(2, 4, 8, 12), (3, 4, 7, 20)]:
         x = torch.randn(shape)
         torch.testing.assert_close(exported(x), compose(block)(x))
+
+
+@pytest.mark.filterwarnings("ignore", PLAIN_TRACE)  # the exporter warns of its own age
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_older_onnx_exporter_writes_the_composition(name: str) -> None:
+    block, x = EXPORTED[name]().eval(), torch.randn(2, 4, 8, 12)
+    file = io.BytesIO()
+    torch.onnx.export(block, (x,), file, dynamo=False)
+    exported = onnx.reference.ReferenceEvaluator(onnx.load_from_string(file.getvalue()))
+    (found,) = exported.run(None, {exported.input_names[0]: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), compose(block)(x), rtol=1e-4, atol=1e-5)
 
 
 @DRAWS
