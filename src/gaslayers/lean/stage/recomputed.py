@@ -75,6 +75,8 @@ class RecomputedStage(torch.autograd.Function):
                 call.momentum,
                 call.eps,
             )
+            # The norm's output decides on the layout, which for one channel may be another.
+            ctx.pool = code_pool(normed, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode)
             pooled, kept = ctx.pool.forward(normed)
         parameters = x, weight, *body_parameters
         ctx.parameter_count = len(parameters)
