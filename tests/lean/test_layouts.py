@@ -16,7 +16,7 @@ from tests.lean.subjects import NETWORKS, SUBJECTS
 
 SEED = 1
 """Another one than that of the command, so that the two shares differ."""
-CHUNK, CHUNKS = 50, 24
+CHUNK, CHUNKS = 50, 12
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

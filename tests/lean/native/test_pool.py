@@ -141,7 +141,7 @@ def test_a_stage_by_kernels_equals_its_plain_twin(
 def test_second_derivatives_come_from_the_kernels_codes(calls) -> None:
     stage = _stage(lambda: nn.LeakyReLU(0.2), ceil_mode=True, norm_layer=None).double()
     x = _image(2, 3, 5, 5, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradgradcheck(stage, (x,))
+    assert torch.autograd.gradgradcheck(stage, (x,), fast_mode=True)
     assert "pool" in calls
     assert "unpool" not in calls
 
