@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gaslayers.lean.layout import in_told_strides
 from gaslayers.lean.modules import parameter_of
 
 
@@ -132,3 +133,9 @@ def running_of(calls: Sequence[BatchNormCall]) -> list[Tensor]:
 def saved_behind_running(saved: Sequence[Any], calls: Sequence[BatchNormCall]) -> Sequence[Any]:
     """What was saved behind `running_of` these calls."""
     return saved[len(running_of(calls)) :]
+
+
+def norm_backward(grad: Tensor, x: Tensor, *arguments: Any) -> list[Tensor | None]:
+    """`torch.ops.aten.native_batch_norm_backward`, right for axes of one in any strides, too."""
+    maps = in_told_strides(grad), in_told_strides(x)
+    return [*torch.ops.aten.native_batch_norm_backward(*maps, *arguments)]

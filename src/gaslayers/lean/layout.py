@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from gaslayers.lean.execution import is_batch
+
 
 def channels_vary_fastest(x: Tensor) -> bool:
     """Whether neighbours in memory are channels; told by the strides, so of 1x1 kernels too.
@@ -61,3 +63,25 @@ def dense_strides(x: Tensor) -> tuple[int, ...]:
     if x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last):
         return x.stride()  # what the other question would answer, too, but later
     return torch.empty_like(x, device="meta").stride()
+
+
+def in_told_strides(x: Tensor) -> Tensor:
+    """The same memory, with the strides that its memory format has also along axes of one.
+
+    A single image of rows, columns, channels that is turned to (1, C, H, W) has others. PyTorch's
+    backward pass of batch norm asks in two ways whether a map is in channels last, which then give
+    two answers, and computes wrong gradients.
+    """
+    if 1 not in x.shape or x.dim() != 4 or is_batch(x):
+        return x
+    _, channels, height, width = x.shape
+    told = {
+        torch.contiguous_format: (channels * height * width, height * width, width, 1),
+        torch.channels_last: (channels * height * width, 1, width * channels, channels),
+    }
+    if x.stride() in told.values():
+        return x
+    for layout, strides in told.items():
+        if x.is_contiguous(memory_format=layout):
+            return x.as_strided(x.shape, strides)
+    return x

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaslayers.lean.batch_norm import BatchNormCall
+from gaslayers.lean.batch_norm import BatchNormCall, norm_backward
 from gaslayers.lean.dense.slots import Slot, Slots
 from gaslayers.lean.layout import channels_vary_fastest
 from gaslayers.lean.native import norm as native_norm
@@ -127,7 +127,7 @@ class BatchNorm:
         mean, inverse_std = None, None
         if self.reads_batch and moments is not None:
             mean, inverse_std = moments[0], moments[1]
-        grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+        grad_x, grad_weight, grad_bias = norm_backward(
             grad,
             x,
             slots.get(self.weight),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate, activation_backward
-from gaslayers.lean.batch_norm import BatchNormCall, check_lines
+from gaslayers.lean.batch_norm import BatchNormCall, check_lines, norm_backward
 from gaslayers.lean.native.norm_call import Gradients, Moments
 
 
@@ -126,7 +126,7 @@ def normalize_backward(
     else:
         mean, inverse_std = moments[0], moments[1]
         check_lines(channels, saved_mean=mean, saved_invstd=inverse_std)
-        found = torch.ops.aten.native_batch_norm_backward(
+        found = norm_backward(
             *(grad, x, _line(weight), None, None, _line(mean), _line(inverse_std)),
             *(True, 0.0, list(wanted)),
         )

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate
-from gaslayers.lean.batch_norm import BatchNormCall, check_lines
+from gaslayers.lean.batch_norm import BatchNormCall, check_lines, norm_backward
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_choice import take_call
@@ -190,7 +190,7 @@ class Step:
         if not any(grad.is_contiguous(memory_format=layout) for layout in _DENSE):
             grad = grad.contiguous(memory_format=layout_of(x))
         weight, _, mean, var = own[2:]
-        return torch.ops.aten.native_batch_norm_backward(
+        return norm_backward(
             grad, x, weight, mean, var, *statistics, self.norm.training, self.norm.eps, mask
         )
 

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers.lean.activations import known_slope
-from gaslayers.lean.batch_norm import BatchNormCall, count_batch, is_batch_norm, read_call
+from gaslayers.lean.batch_norm import (
+    BatchNormCall,
+    count_batch,
+    is_batch_norm,
+    norm_backward,
+    read_call,
+)
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.modules import reason_to_call
 from gaslayers.lean.native import norm as native_norm
@@ -85,7 +91,7 @@ class LiveBatchNormMaxPool(torch.autograd.Function):
             grads = _differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
         else:
             kept = packed, x, moments, weight, None
-            grads = norm_pool.run_backward(grad, *kept, ctx.slope, wanted)
+            grads = [*norm_pool.run_backward(grad, *kept, ctx.slope, wanted)]
         return None, None, None, *grads
 
 
@@ -96,10 +102,8 @@ def _differentiable_backward(
     moments: Tensor,
     eps: float,
     wanted: tuple[bool, ...],
-) -> tuple[Tensor | None, ...]:
-    return torch.ops.aten.native_batch_norm_backward(
-        grad, x, weight, None, None, *moments, True, eps, wanted
-    )
+) -> list[Tensor | None]:
+    return norm_backward(grad, x, weight, None, None, *moments, True, eps, wanted)
 
 
 def _live_call(norm: Any) -> BatchNormCall | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers.lean.activations import known_slope
-from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm
+from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm, norm_backward
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.modules import modules_within, reason_to_call
 from gaslayers.lean.native import norm_pool
@@ -111,7 +111,7 @@ class RecomputedStage(torch.autograd.Function):
                 *(stage.slope, mask),
             )
         else:
-            grad_z, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
+            grad_z, grad_weight, grad_bias = norm_backward(
                 ctx.pool.backward(grad, kept),
                 z if differentiated else z.detach(),
                 weight,
