@@ -153,7 +153,7 @@ def check_readme(_app: Sphinx) -> None:
             logger.warning(
                 "`%s` is typed; tools/update_readme.py can write it",
                 figure,
-                location=(str(README), line),
+                location=f"{README}:{line}",  # of a pair Sphinx takes the first for a page
             )
 
 

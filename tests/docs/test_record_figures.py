@@ -104,6 +104,17 @@ def test_benchmark_says_how_many_works_took_longer(figures, name):
     assert figures.find_figure(f"{name} longest").text == f"{max(times):.2f}"
 
 
+def test_work_that_takes_as_long_as_plain_is_not_slower(figures, monkeypatch, tmp_path):
+    rows = {f"work {i}": {"rows": {"gaslayers": {"time_ratio": 0.5 * i}}} for i in (1, 2, 3)}
+    rows["without a lean way"] = {"rows": {}}
+    path = tmp_path / "benchmarks" / "records" / "timed.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"work": rows}), encoding="utf-8")
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    found = [figures.find_figure(f"timed {what}").text for what in figures.OF_BENCHMARK]
+    assert found == ["3", "1", "1.50", "1.00"]
+
+
 @pytest.mark.parametrize(
     ("name", "fault"),
     [

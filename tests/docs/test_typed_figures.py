@@ -38,11 +38,16 @@ def typed(monkeypatch):
         ("Tens of times closer", ["Tens of times"]),
         ("three orders of magnitude", ["orders of magnitude"]),
         ("an eighth of that, a quarter of this", ["an eighth", "a quarter"]),
+        ("two thirds of it, three-quarters then", ["two thirds", "three-quarters"]),
         ("about half of the bytes", ["half of"]),
     ],
 )
 def test_typed_figure_is_found(typed, prose, found):
     assert typed.find_typed(prose) == found
+
+
+def test_figure_of_two_kinds_is_found_once(typed):
+    assert typed.find_typed("It keeps 3.5 MiB, 1.5 times as much.") == ["3.5", "1.5"]
 
 
 @pytest.mark.parametrize(
@@ -87,12 +92,13 @@ See `the 4.5 page <https://example.org>`__.
 """
 
 
-def build(typed, folder, name):
+def build(folder, name, source=None):
+    """What the build of this page says of typed figures in a source, by default the page's own."""
     application = pytest.importorskip("sphinx.testing.util").SphinxTestApp
     settings = f"extensions = ['record_role', 'typed_figures']\nroot_doc = '{name}'\n"
     (folder / "conf.py").write_text(settings, encoding="utf-8")
     page = folder / f"{name}.rst"
-    page.parent.mkdir(exist_ok=True)
+    page.parent.mkdir(exist_ok=True, parents=True)
     page.write_text(PAGE, encoding="utf-8")
     app = application("html", srcdir=folder)
     try:
@@ -100,12 +106,23 @@ def build(typed, folder, name):
         lines = app.warning.getvalue().splitlines()
     finally:
         app.cleanup()
-    return [line.partition(f"{name}.rst:")[2] for line in lines if "is typed" in line]
+    source = source or f"{name}.rst"
+    return [line.partition(f"{source}:")[2] for line in lines if "is typed" in line]
 
 
-def test_build_warns_of_typed_figures_with_their_lines(typed, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results/index",
+        "concepts/study",
+        "concepts/protocol",
+        "gallery/memory/what_777_mb_measured",
+        "gallery/study/any",
+    ],
+)
+def test_build_warns_of_typed_figures_with_their_lines(typed, tmp_path, monkeypatch, name):
     monkeypatch.setattr(typed, "README", ROOT / "LICENSE")
-    said = build(typed, tmp_path, "results/index")
+    said = build(tmp_path, name)
     assert [line.partition(" is typed")[0] for line in said] == [
         "2: WARNING: `7 MiB`",
         "4: WARNING: `3.5`",
@@ -116,7 +133,17 @@ def test_build_warns_of_typed_figures_with_their_lines(typed, tmp_path, monkeypa
 
 def test_other_pages_are_not_looked_at(typed, tmp_path, monkeypatch):
     monkeypatch.setattr(typed, "README", ROOT / "LICENSE")
-    assert build(typed, tmp_path, "other") == []
+    assert build(tmp_path, "other") == []
+
+
+def test_build_warns_of_typed_figures_in_the_readme(typed, tmp_path, monkeypatch):
+    readme = tmp_path / "README.md"
+    readme.write_text("# Title\n\nIt keeps\n7 MiB.\n", encoding="utf-8")
+    monkeypatch.setattr(typed, "README", readme)
+    pages = tmp_path / "docs"
+    pages.mkdir()
+    (said,) = build(pages, "other", source="README.md")
+    assert said.startswith("3: WARNING: `7 MiB` is typed")
 
 
 def test_paragraphs_of_a_readme_leave_out_code_and_generated_tables(typed):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
+from gaslayers import DenseBlock, DepthwiseConvNormAct, DownBlock, TransitionBlock
 from tests.lean.outcomes import (
     Drawn,
     Refusal,
@@ -213,3 +214,37 @@ def test_an_input_changed_in_place_before_backward_is_refused_where_plain_refuse
     unchanged = partial(act, changes=False)
     expected = assert_as_plain(drawn.block, act, may_refuse=True, unchanged=unchanged)
     assert isinstance(expected, (dict, Refusal))
+
+
+NORMED: dict[str, Callable[..., nn.Module]] = {
+    "stage": partial(DownBlock, 8, 16),
+    "averaging stage": partial(DownBlock, 8, 16, pool_layer=nn.AvgPool2d),
+    "recomputed stage": partial(DownBlock, 8, 16, memory_efficient="recompute"),
+    "dense": partial(DenseBlock, 8, 8, num_layers=2),
+    "bottleneck": partial(DenseBlock, 8, 8, num_layers=2, bottleneck_factor=2),
+    "transition": partial(TransitionBlock, 8),
+    "unit": partial(DepthwiseConvNormAct, 8, 16, norm_layer=nn.BatchNorm2d),
+}
+"""Blocks by all functions that run a batch norm, which need not read its statistics again."""
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+@pytest.mark.parametrize("kind", NORMED)
+def test_statistics_changed_in_place_before_backward_are_refused_as_by_plain(
+    kind: str, name: str, layout: torch.memory_format
+) -> None:
+    def change_and_differentiate(block: nn.Module) -> None:
+        x = torch.randn(4, 8, 6, 6).contiguous(memory_format=layout).requires_grad_()
+        y = block(x)
+        norms = [part for part in block.modules() if isinstance(part, nn.BatchNorm2d)]
+        statistics: Tensor = getattr(norms[-1], name)
+        statistics.mul_(1.5)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+    block = NORMED[kind]().to(memory_format=layout)
+    assert block.execution.is_lean
+    change_and_differentiate(block)
+    block.memory_efficient = False
+    change_and_differentiate(block)

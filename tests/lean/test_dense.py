@@ -297,6 +297,15 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("other", LAYOUTS)
+def test_output_equals_plain_whatever_format_weights_and_input_have(layout, other) -> None:
+    """A convolution may make another format than the input's, in which sums are others."""
+    block = build(in_channels=8, growth_rate=8, num_layers=3).to(memory_format=layout)
+    x = torch.randn(4, 8, 9, 11).contiguous(memory_format=other)
+    assert torch.equal(block(x), twin_of(block)(x))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("momentum", [0.3, None])
 def test_a_norm_of_two_layers_counts_and_moves_in_each(momentum, layout) -> None:
     block = build("bottleneck", num_layers=2)

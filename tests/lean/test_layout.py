@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaslayers.lean.frozen.convolution import convolve_frozen
 from gaslayers.lean.inception import kernels as inception
-from gaslayers.lean.layout import dense_strides
+from gaslayers.lean.layout import dense_strides, layout_of
 
 
 class Inputs(TorchDispatchMode):
@@ -52,3 +52,30 @@ def test_a_channel_of_ones_keeps_the_memory_format(layout) -> None:
     assert torch.equal(padded[:, :3], x)
     assert torch.equal(padded[:, 3], torch.ones(2, 5, 6))
     assert kernel.weight.shape == (4, 4, 3, 3)
+
+
+LAST = torch.channels_last
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.zeros(2, 3, 4, 5),
+        torch.zeros(2, 3, 4, 5).contiguous(memory_format=LAST),
+        torch.zeros(2, 1, 4, 5),
+        torch.zeros(2, 4, 5, 1).permute(0, 3, 1, 2),
+        torch.zeros(2, 3, 1, 1),
+        torch.zeros(2, 1, 1, 3).permute(0, 3, 1, 2),
+        torch.zeros(2, 1, 1, 1),
+        torch.zeros(2, 1, 4, 5).expand(2, 3, 4, 5),
+        torch.zeros(1, 1, 1, 5).expand(2, 3, 4, 5),
+        torch.zeros(2, 9, 9, 3).permute(0, 3, 1, 2)[:, :, 2:6, 1:6],
+        torch.zeros(2, 4, 5, 7).permute(0, 3, 1, 2)[:, 1:4],
+        torch.zeros(2, 7, 4, 5)[:, ::2],
+        torch.zeros(2, 5, 4, 3).permute(0, 3, 2, 1),
+    ],
+)
+def test_memory_format_is_the_one_in_which_pytorch_pools(x: torch.Tensor) -> None:
+    """Strides tell both formats apart where a single channel has the same memory in both."""
+    made = torch.nn.functional.max_pool2d(x, 1)
+    assert torch.empty(x.shape, memory_format=layout_of(x)).stride() == made.stride()

@@ -234,6 +234,12 @@ def test_a_known_layer_needs_no_call() -> None:
     assert reason_to_call([nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), FrozenNorm2d(1)]) is None
 
 
+def test_a_layer_that_was_compiled_in_place_is_called() -> None:
+    layer = nn.Conv2d(1, 1, 1)
+    layer.compile(backend="eager")
+    assert reason_to_call([layer]) == "an inner Conv2d has been given another forward"
+
+
 @pytest.mark.parametrize("slope", [0.0, 1.0])
 def test_a_leaky_relu_of_slope_0_or_1_is_called(slope: float) -> None:
     stage = DownBlock(4, 8, activation_layer=partial(nn.LeakyReLU, slope))
@@ -262,19 +268,34 @@ def test_plain_keeps_what_a_sequential_keeps(pool_layer, *, is_frozen: bool) -> 
     assert saved_bytes(ours, x) == saved_bytes(theirs, x)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        partial(DownBlock, block=InceptionBlock),
-        partial(DenseBlock, layer=InceptionBlock),
-        partial(DenseBlock, layer=DepthwiseInceptionBlock),
-        partial(TransitionBlock, layer=DepthwiseInceptionBlock),
-        InceptionBlock,
-        DepthwiseInceptionBlock,
-    ],
-)
+def dense_in_place_of_a_convolution(in_channels: int, out_channels: int, *_: int, **__: Any) -> Any:
+    return DenseBlock(in_channels, out_channels - in_channels, num_layers=1)
+
+
+WITH_BLOCKS_INSIDE = [
+    partial(DownBlock, block=InceptionBlock),
+    partial(DenseBlock, layer=InceptionBlock),
+    partial(DenseBlock, layer=DepthwiseInceptionBlock),
+    partial(TransitionBlock, layer=DepthwiseInceptionBlock),
+    partial(ConvNormAct, conv_layer=dense_in_place_of_a_convolution),
+    InceptionBlock,
+    DepthwiseInceptionBlock,
+]
+
+
+@pytest.mark.parametrize("make", WITH_BLOCKS_INSIDE)
 def test_plain_reaches_the_blocks_inside(make) -> None:
     block = make(4, 8, memory_efficient=False)
     executions = [m.execution for m in block.modules() if hasattr(m, "execution")]
     assert executions
     assert not any(execution.is_lean for execution in executions)
+
+
+@pytest.mark.parametrize("make", WITH_BLOCKS_INSIDE)
+def test_plain_that_is_set_afterwards_reaches_the_blocks_inside(make) -> None:
+    block = make(4, 8)
+    inside = [m for m in block.modules() if hasattr(m, "memory_efficient")]
+    assert len(inside) > 1
+    assert all(m.memory_efficient for m in inside)
+    block.memory_efficient = False
+    assert not any(m.memory_efficient for m in inside)

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers import ConvNormAct, DepthwiseConvNormAct, DownBlock
-from gaslayers.lean.rerun import Precision, forms_of, gradients_of, in_form, stand_ins
+from gaslayers.lean.rerun import (
+    Precision,
+    forms_of,
+    gradients_of,
+    in_form,
+    stand_ins,
+    without_hooks,
+)
 
 MODES = (True, "recompute", False)
 
@@ -139,3 +146,26 @@ def test_a_line_with_gaps_comes_without_them() -> None:
     line = torch.ones(4)[::2]
     (found,) = in_form([line], forms_of([line]))
     assert found.is_contiguous()
+
+
+@pytest.mark.parametrize("error", [None, ArithmeticError("of the call")])
+def test_hooks_are_silent_within_and_back_behind_whatever_happens(error) -> None:
+    calls: list[str] = []
+    module = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    module.register_forward_pre_hook(lambda *_: calls.append("outer"))
+    module[0].register_forward_hook(lambda *_: calls.append("inner"))
+
+    def call_without_hooks() -> None:
+        with without_hooks(module):
+            module(torch.ones(1))
+            assert not calls
+            if error is not None:
+                raise error
+
+    if error is None:
+        call_without_hooks()
+    else:
+        with pytest.raises(ArithmeticError):
+            call_without_hooks()
+    module(torch.ones(1))
+    assert calls == ["outer", "inner"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from gaslayers import DownBlock
 from tests.lean.outcomes import Drawn, assert_as_plain, blocks, draws, step
 
 SMALL = [
@@ -40,3 +44,14 @@ def test_a_small_input_without_a_graph_ends_as_in_the_composition(drawn: Drawn, 
             return {"output": module(x), **dict(owner.named_buffers())}
 
     assert_as_plain(drawn.block, act)
+
+
+@pytest.mark.parametrize("memory_efficient", [True, "recompute", False])
+def test_a_single_value_a_channel_is_refused_in_training_alone(memory_efficient) -> None:
+    pool = partial(nn.MaxPool2d, ceil_mode=True)
+    stage = DownBlock(4, 8, pool_layer=pool, memory_efficient=memory_efficient)
+    x = torch.randn(1, 4, 1, 1, requires_grad=True)
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        stage(x)
+    stage.eval()(x).sum().backward()
+    assert x.grad is not None

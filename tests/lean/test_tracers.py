@@ -41,13 +41,6 @@ def test_a_trace_computes_what_the_composition_computes(recording: bool, drawn: 
     assert_same({"x": grads[0]}, {"x": grads[1]})
 
 
-def _with_free_size(block: nn.Module) -> nn.Module:
-    size = torch.export.Dim("height", min=4, max=64), torch.export.Dim("width", min=4, max=64)
-    shapes = {"x": {0: torch.export.Dim("batch", min=2, max=64), 2: size[0], 3: size[1]}}
-    x = torch.randn(2, 4, 8, 12)
-    return torch.export.export(block, (x,), dynamic_shapes=shapes).module()
-
-
 EXPORTED = {
     "stage": lambda: DownBlock(4, 8),
     "recomputed stage": lambda: DownBlock(4, 8, memory_efficient="recompute"),
@@ -55,6 +48,36 @@ EXPORTED = {
     "depthwise inception": lambda: DepthwiseInceptionBlock(4, 6),
     "dense": lambda: DenseBlock(4, 4, num_layers=2),
 }
+
+
+class Asking(nn.Module):
+    """A block that is asked, when it is called, which path it takes."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block, self.executions = block, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.executions.append(self.block.execution)
+        return self.block(x)
+
+
+@pytest.mark.filterwarnings(PLAIN_TRACE)
+@pytest.mark.parametrize("name", ["stage", "recomputed stage", "inception", "dense"])
+def test_a_block_says_that_a_trace_runs_the_composition(name: str) -> None:
+    asking = Asking(EXPORTED[name]())
+    torch.jit.trace(asking, torch.randn(2, 4, 8, 8), check_trace=False)
+    assert [str(execution) for execution in asking.executions] == [
+        "plain: the tracer does not look into autograd functions"
+    ]
+    assert asking.block.execution.is_lean
+
+
+def _with_free_size(block: nn.Module) -> nn.Module:
+    size = torch.export.Dim("height", min=4, max=64), torch.export.Dim("width", min=4, max=64)
+    shapes = {"x": {0: torch.export.Dim("batch", min=2, max=64), 2: size[0], 3: size[1]}}
+    x = torch.randn(2, 4, 8, 12)
+    return torch.export.export(block, (x,), dynamic_shapes=shapes).module()
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -161,6 +161,8 @@ class ConvNormAct(Block):
             )
             self.norm = make_norm(owner, norm_layer, out_channels)
             self.activation = make_activation(owner, activation_layer)
+            if not memory_efficient:
+                self._make_inside_plain()
             put(self)
 
     @property

@@ -121,6 +121,69 @@ def test_maps_that_do_not_fit(kind: str) -> None:
         door.map(MAPS[kind]())
 
 
+WHOLE_MAPS = {
+    "some channels of a wider map": lambda: slice_of_wider(X),
+    "contiguous": X.contiguous,
+    "another dtype": X.double,
+    "a subclass": lambda: X.as_subclass(Tagged),
+    "no memory at all": lambda: X.to("meta"),
+    "negatives of memory": lambda: torch._neg_view(X),
+    "sparse": X.to_sparse,
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE_MAPS)
+def test_maps_that_do_not_fill_their_memory_do_not_fit(kind: str) -> None:
+    door = Door(X)
+    assert door.dense(X, LAST) == X.data_ptr()
+    with pytest.raises(Misfit):
+        door.dense(WHOLE_MAPS[kind](), LAST)
+
+
+CODES = {
+    "one too few": lambda: torch.zeros(4, dtype=torch.uint8),
+    "one too many": lambda: torch.zeros(6, dtype=torch.uint8),
+    "gaps": lambda: torch.zeros(10, dtype=torch.uint8)[::2],
+    "one byte for all": lambda: torch.zeros(1, dtype=torch.uint8).expand(5),
+    "another dtype": lambda: torch.zeros(5, dtype=torch.int8),
+    "a subclass": lambda: torch.zeros(5, dtype=torch.uint8).as_subclass(Tagged),
+}
+
+
+@pytest.mark.parametrize("kind", CODES)
+def test_codes_that_do_not_fit(kind: str) -> None:
+    door, codes = Door(X), torch.zeros(5, dtype=torch.uint8)
+    assert door.codes(codes, 5) == codes.data_ptr()
+    with pytest.raises(Misfit):
+        door.codes(CODES[kind](), 5)
+
+
+WEIGHTS = {
+    "fewer outputs": lambda: torch.zeros(5, C, 3, 3),
+    "fewer inputs": lambda: torch.zeros(6, 1, 3, 3),
+    "a smaller kernel": lambda: torch.zeros(6, C, 3, 1),
+    "no kernel at all": lambda: torch.zeros(6, C),
+    "another dtype": lambda: torch.zeros(6, C, 3, 3, dtype=torch.float64),
+    "negatives of memory": lambda: torch._neg_view(torch.zeros(6, C, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_that_do_not_fit(kind: str) -> None:
+    door, shape = Door(X), (6, C, 3, 3)
+    for weight in (torch.zeros(shape), torch.zeros(3, 3, C, 6).permute(3, 2, 0, 1)):
+        assert door.kernel(weight, shape) == (weight.data_ptr(), weight.stride())
+    with pytest.raises(Misfit):
+        door.kernel(WEIGHTS[kind](), shape)
+
+
+def test_what_a_mode_made_in_place_of_new_memory_does_not_fit() -> None:
+    made = torch.zeros(C)
+    assert Door(X).made(made, None) == [made.data_ptr(), 0]
+    with pytest.raises(Misfit):
+        Door(X).made(made.as_subclass(Tagged))
+
+
 def test_tensors_of_transforms_do_not_fit() -> None:
     seen = []
 
@@ -145,6 +208,22 @@ def test_fake_tensors_fit_among_themselves_alone() -> None:
             door.lines(line[1:])
         with pytest.raises(Misfit):
             Door(X).lines(line)
+
+
+def test_fake_tensors_on_another_device_do_not_fit() -> None:
+    """Nothing but the device tells them apart, for none of them has an address."""
+    with FakeTensorMode() as fakes:
+        door = Door(fakes.from_tensor(X))
+        elsewhere = torch.zeros(X.shape, device="cuda").contiguous(memory_format=LAST)
+        line = torch.zeros(C, device="cuda")
+        asks = (
+            lambda: door.lines(line),
+            lambda: door.map(elsewhere),
+            lambda: door.dense(elsewhere, LAST),
+        )
+        for ask in asks:
+            with pytest.raises(Misfit):
+                ask()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +280,12 @@ def test_maps_that_share_memory_are_kept_apart() -> None:
     left, right, across = (door.map(wide[:, i : i + C]) for i in (0, C, C - 1))
     door.keep_maps_apart(left, [right, door.map(X), (0, 0)])
     door.keep_maps_apart(right, [left])
-    for one, other in ((left, left), (left, across), (across, right), (right, across)):
+    # As many values behind the first one's channels as the second slice, but pixel by pixel.
+    narrow = left[0] + C * wide.itemsize, C
+    for one, other in (
+        *((left, left), (left, across), (across, right), (right, across)),
+        *((left, narrow), (narrow, left)),
+    ):
         with pytest.raises(Misfit, match="shares memory"):
             door.keep_maps_apart(one, [other])
 

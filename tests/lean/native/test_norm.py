@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers.lean.batch_norm import BatchNormCall
 from gaslayers.lean.native import norm
-from gaslayers.lean.native.kernels import kernels
+from gaslayers.lean.native.kernels import Kernels, kernels
 from gaslayers.lean.native.norm_choice import take_call
 from tests.lean.native.maps import LAST, slice_of_wider
 from tests.lean.native.needs import needs_norm_kernels
@@ -151,6 +152,58 @@ def test_running_statistics_move_by_moments_measured_before(dtype) -> None:
     assert all(map(torch.equal, found, running))
     assert torch.equal(y, norm.normalize(x, moments, None, None, 1.0))
     assert all(map(torch.equal, found, running))
+
+
+def _train(x: Tensor, mean: Tensor, bias: Tensor) -> None:
+    call = BatchNormCall(None, bias, mean, torch.ones(8), training=True, momentum=0.1, eps=EPS)
+    norm.run(x, call)
+
+
+def _track(x: Tensor, moments: Tensor, mean: Tensor) -> None:
+    call = BatchNormCall(None, None, mean, torch.ones(8), training=True, momentum=0.1, eps=EPS)
+    norm.normalize(x, moments, None, None, 1.0, tracking=call)
+
+
+def _differentiate(x: Tensor, grad: Tensor, passed: Tensor) -> None:
+    options = {"wanted": (True,) * 3, "passed": passed, "overwrite": True}
+    norm.normalize_backward(grad, x, torch.ones(2, 8), None, None, **options)
+
+
+def _rows_of(x: Tensor) -> Tensor:
+    """The first three pixels of a map, as a table with a row for each."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)[:3]
+
+
+# What is written, and the place that it shares; each runs by a kernel where it has its own.
+SHARING: dict[str, Callable[[Tensor, Callable[[Tensor], Tensor]], None]] = {
+    "a copy, the map": lambda x, own: norm.measure(x, torch.empty(3, 8), EPS, to=own(x)),
+    "moments, the map": lambda x, own: norm.measure(x, own(_rows_of(x)), EPS),
+    "moments, the copy": lambda x, own: norm.measure(
+        x, own(_rows_of(to := torch.empty_like(x))), EPS, to=to
+    ),
+    "a running mean, the map": lambda x, own: _train(x, own(_rows_of(x)[1]), torch.ones(8)),
+    "a running mean, the bias": lambda x, own: _train(x, mean := torch.ones(8), own(mean)),
+    "a running mean, the moments": lambda x, own: _track(
+        x, moments := torch.ones(3, 8), own(moments[0])
+    ),
+    "a gradient, one that is added": lambda x, own: _differentiate(
+        x, grad := torch.randn_like(x), own(grad)
+    ),
+    "a gradient, the map": lambda x, own: _differentiate(x, own(x), torch.randn_like(x)),
+}
+
+
+@pytest.mark.parametrize("kind", SHARING)
+def test_no_kernel_writes_what_it_reads(kind: str, monkeypatch) -> None:
+    names: list[str] = []
+    run = Kernels.run
+    monkeypatch.setattr(Kernels, "run", lambda *call: (names.append(call[1]), run(*call)))
+    x = torch.randn(2, 8, 4, 4).contiguous(memory_format=LAST)
+    SHARING[kind](x, Tensor.clone)
+    assert names
+    names.clear()
+    SHARING[kind](x, lambda shared: shared)
+    assert not names
 
 
 def test_no_memory_is_an_error(monkeypatch) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gaslayers import DownBlock
 from gaslayers.lean.batch_norm import BatchNormCall
-from gaslayers.lean.native import availability, kernels, norm_pool
+from gaslayers.lean.native import availability, kernels, norm_pool, pool_choice
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
 from gaslayers.lean.pool.activation_pool import activate_and_pool
@@ -143,6 +143,13 @@ def test_every_library_has_the_bits_of_the_layers(
         found, kept = way.forward(x)
         equal_bits(found, expected)
         equal_bits(way.backward(grad, kept), expected_grad)
+
+
+@needs_norm_kernels[0]
+@needs_norm_kernels[1]
+def test_the_pooling_kernels_pass_the_examination_that_lets_them_run() -> None:
+    """Where they do not, operators pool, and the tests above compare PyTorch with itself."""
+    assert pool_choice.are_exact()
 
 
 def equal_but_for_bits_of_nans(found: Tensor, expected: Tensor) -> None:
