@@ -52,7 +52,7 @@ UNITS = {
     "_checks": Unit(0, "ground", TORCH),
     "_typing": Unit(0, "ground", TORCH),
     "_watching": Unit(0, "ground", TORCH),
-    "lean": Unit(2, "blocks", TORCH),
+    "lean": Unit(2, "ground", TORCH),  # blocks run by it, accounting explains it
     "blocks": Unit(3, "blocks", CORE),
     "_scores": Unit(1, "losses", TORCH),
     "functional": Unit(2, "losses", TORCH),

@@ -2,7 +2,8 @@
 
 ``.. lean-record:: lean`` shows every way of every piece of work, or with ``:work: densenet121`` of
 those whose titles have this in them. ``.. lean-summary:: lean_eager`` has a line for each piece of
-work. ``.. counting-record:: counting`` shows what other tools count.
+work. ``.. saving-record:: saving`` shows what `make_lean` keeps of other people's networks.
+``.. counting-record:: counting`` shows what other tools count.
 """
 
 from __future__ import annotations
@@ -129,6 +130,44 @@ class LeanSummary(_Record):
             )
 
 
+class SavingRecord(_Record):
+    """One table for the steps of all networks, and one for what peers do."""
+
+    def measured(self, record: dict[str, Any]) -> str:
+        """How it was measured."""
+        return (
+            f" {record['threads']} threads, median of {record['turns']} turns; time is relative to "
+            "plain in the same process."
+        )
+
+    def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
+        """Kept bytes, peaks and time of each way, as shares of plain's."""
+        for key, title in (("kept_bytes", "Kept for backward"), ("peak_bytes", "Peak of a step")):
+            ways = list(dict.fromkeys(w for work in record["work"].values() for w in work["rows"]))
+            rows = [
+                [name, *(self._share(work["rows"], way, key) for way in ways)]
+                for name, work in record["work"].items()
+            ]
+            yield make_table(["network and step", *ways], rows, title=title)
+        rows = [
+            [name, *(self._time(work["rows"].get(way, {})) for way in ways)]
+            for name, work in record["work"].items()
+        ]
+        yield make_table(["network and step", *ways], rows, title="Time, relative to plain")
+
+    @staticmethod
+    def _share(rows: dict[str, Any], way: str, key: str) -> str:
+        """Plain's in MiB, of the others the share of it."""
+        row, plain = rows.get(way, {}), next(iter(rows.values()))
+        if key not in row:
+            return "-"
+        return _mebibytes(row, key) if row is plain else f"{row[key] / plain[key]:.2f}"
+
+    @staticmethod
+    def _time(row: dict[str, Any]) -> str:
+        return f"{row['time_ratio']:.2f}" if "time_ratio" in row else row.get("failed", "-")
+
+
 class CountingRecord(_Record):
     """What other tools count of the same networks, and what they leave changed."""
 
@@ -168,5 +207,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("lean-record", LeanRecord)
     app.add_directive("lean-summary", LeanSummary)
+    app.add_directive("saving-record", SavingRecord)
     app.add_directive("counting-record", CountingRecord)
     return {"parallel_read_safe": True}

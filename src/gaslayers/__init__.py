@@ -13,11 +13,13 @@ from gaslayers.blocks import (
     InceptionBlock,
     TransitionBlock,
 )
+from gaslayers.lean.engine import frozen, lean_saving, make_lean, make_plain
 from gaslayers.losses import LSGANDiscriminatorLoss, LSGANGeneratorLoss
 
 if TYPE_CHECKING:
     from gaslayers.accounting import (
         count,
+        explain_saving,
         max_batch_size,
         measure_peak,
         peak_memory,
@@ -37,6 +39,11 @@ __all__ = [
     "LSGANGeneratorLoss",
     "TransitionBlock",
     "count",
+    "explain_saving",
+    "frozen",
+    "lean_saving",
+    "make_lean",
+    "make_plain",
     "max_batch_size",
     "measure_peak",
     "peak_memory",
@@ -44,7 +51,7 @@ __all__ = [
 ]
 
 # Accounting loads fvcore and is looked up on first use, so that the layers need torch alone.
-_LAZY = ("count", "max_batch_size", "measure_peak", "peak_memory", "saved_bytes")
+_LAZY = ("count", "explain_saving", "max_batch_size", "measure_peak", "peak_memory", "saved_bytes")
 
 
 def __getattr__(name: str) -> Any:

@@ -110,6 +110,12 @@ def check_bool(owner: str, argument: str, value: Any, *, optional: bool = False)
         raise bad_type(owner, argument, "be a bool or None" if optional else "be a bool", value)
 
 
+def check_module(owner: str, module: object) -> None:
+    """Raise unless it is a module."""
+    if not isinstance(module, nn.Module):
+        raise bad_type(owner, "module", "be a torch.nn.Module", module)
+
+
 def check_memory_efficient(owner: str, value: Any) -> None:
     """Raise unless ``value`` is True, False or ``"recompute"``."""
     if not isinstance(value, bool) and not (isinstance(value, str) and value == "recompute"):

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrizations
 
-from gaslayers import DenseBlock, DepthwiseInceptionBlock, DownBlock, InceptionBlock
+from gaslayers import DenseBlock, DepthwiseInceptionBlock, DownBlock, InceptionBlock, make_lean
 from gaslayers.models import build_discriminator
 from tests.lean.twins import twin_of
 
@@ -25,6 +26,19 @@ def _network() -> nn.Module:
         DenseBlock(4, 2),
         InceptionBlock(12, 8, bottleneck=False),
         DepthwiseInceptionBlock(8, 8, norm_layer=nn.BatchNorm2d, activation_layer=nn.ReLU),
+    )
+
+
+def _foreign() -> nn.Module:
+    """As a user has it, none of our layers in it."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 4, 2, 1),
+        nn.LeakyReLU(0.2, inplace=True),
+        parametrizations.spectral_norm(nn.Conv2d(8, 16, 4, 2, 1)),
+        nn.BatchNorm2d(16),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv2d(16, 1, 4),
     )
 
 
@@ -45,7 +59,8 @@ def _compare(rank: int, store: Path) -> None:
     rendezvous = f"file://{store}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=WORLD)
     lean = _network()
-    states = [_train(network, rank) for network in (twin_of(lean), lean)]
+    networks = (twin_of(lean), lean, _foreign(), make_lean(_foreign()))
+    states = [_train(network, rank) for network in networks]
     torch.save(states, store.with_name(f"states-{rank}.pt"))
     dist.destroy_process_group()
 
@@ -55,10 +70,12 @@ def test_two_processes_train_lean_as_they_train_plain(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(_compare, (tmp_path / "store",), nprocs=WORLD)
     both = [torch.load(tmp_path / f"states-{rank}.pt") for rank in range(WORLD)]
     names = list(_network().state_dict())
-    for plain, lean in both:
+    for plain, lean, foreign, made_lean in both:
         for name, expected, found in zip(names, plain, lean, strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=0, msg=name)
-    (first, _), (second, _) = both
+        for expected, found in zip(foreign, made_lean, strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    (first, *_), (second, *_) = both
     weights = [i for i, name in enumerate(names) if name.endswith("weight")]
     assert all(torch.equal(first[i], second[i]) for i in weights), "the gradients are not shared"
     assert not torch.equal(first[0], _network().state_dict()[names[0]]), "nothing was trained"

@@ -4,6 +4,7 @@ from gaslayers.accounting._convention import CONVENTION
 from gaslayers.accounting.batch_size import max_batch_size
 from gaslayers.accounting.cost import Cost, CostTable, cost_of
 from gaslayers.accounting.counting import count
+from gaslayers.accounting.explaining import SavedTensor, SavingReport, explain_saving
 from gaslayers.accounting.gan_peak import GANPeakReport, gan_peak_memory
 from gaslayers.accounting.measured import MeasuredPeak, measure_peak
 from gaslayers.accounting.peak import peak_memory
@@ -22,9 +23,12 @@ __all__ = [
     "Moment",
     "OperatorCount",
     "PeakReport",
+    "SavedTensor",
+    "SavingReport",
     "StepPeak",
     "cost_of",
     "count",
+    "explain_saving",
     "gan_peak_memory",
     "max_batch_size",
     "measure_peak",

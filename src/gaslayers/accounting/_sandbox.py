@@ -18,6 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from gaslayers._checks import bad_type, bad_value
+from gaslayers.lean.engine.wrap import is_lean, unmark
 
 _COPY_ERRORS = (AttributeError, RuntimeError, TypeError, copy.Error, pickle.PicklingError)
 
@@ -116,7 +117,7 @@ def plain_twin(owner: str, call: Call) -> Call:
     """Copy the call in the form whose operators are the layers that the module stands for.
 
     Whatever has a `memory_efficient` is switched to its plain composition, compiled modules lose
-    their compiled code: both compute the same as what they replace.
+    their compiled code, lean ones are made plain: all compute the same as what they replace.
     """
     twin = copied(owner, call)
     root = nn.ModuleList([twin.module])
@@ -126,7 +127,15 @@ def plain_twin(owner: str, call: Call) -> Call:
     for module in root.modules():
         if getattr(module, "memory_efficient", False):
             module.memory_efficient = False  # type: ignore[assignment]  # a block has it
+    unmark(root)
     return Call(root[0], twin.args, twin.kwargs)
+
+
+def has_plain_twin(module: nn.Module) -> bool:
+    """Whether anything of it is lean."""
+    return any(
+        getattr(part, "memory_efficient", False) or is_lean(part) for part in module.modules()
+    )
 
 
 @contextmanager

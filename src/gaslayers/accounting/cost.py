@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gaslayers._checks import bad_type, check_int
 from gaslayers.accounting import _tables
 from gaslayers.accounting._rehearsal import OptimizerFactory
-from gaslayers.accounting._sandbox import make_call, plain_twin
+from gaslayers.accounting._sandbox import has_plain_twin, make_call, plain_twin
 from gaslayers.accounting.batch_size import max_batch_size
 from gaslayers.accounting.counting import count
 from gaslayers.accounting.peak import check_callable, peak_memory
@@ -93,8 +93,7 @@ def cost_of(
     call = make_call(_OWNER, module, inputs, kwargs)
     if not call.inputs():
         raise bad_type(_OWNER, "inputs", "hold a tensor", inputs)
-    is_lean = any(getattr(part, "memory_efficient", False) for part in module.modules())
-    twin = plain_twin(_OWNER, call).module if is_lean else None
+    twin = plain_twin(_OWNER, call).module if has_plain_twin(module) else None
 
     def kept(network: nn.Module) -> int:
         return saved_bytes(network, inputs, kwargs=kwargs)

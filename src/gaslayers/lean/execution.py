@@ -13,6 +13,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from gaslayers._checks import is_tracing
+from gaslayers._watching import is_watcher
 from gaslayers.lean.modules import are_plain, reason_to_call
 
 
@@ -77,9 +78,9 @@ def _is_exporting() -> bool:
 
 
 def _modes_are_harmless() -> bool:
-    """Whether all modes of `torch.overrides` that are on only choose a device."""
+    """Whether all modes of `torch.overrides` that are on choose a device, or look on."""
     modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]  # untyped
-    return all(type(mode) is DeviceContext for mode in modes)
+    return all(type(mode) is DeviceContext or is_watcher(type(mode)) for mode in modes)
 
 
 def reason_not_to_replace() -> str | None:

@@ -1,0 +1,55 @@
+"""When the engine steps aside: one question, asked before a forward pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.utils import checkpoint
+
+from gaslayers._checks import is_tracing
+from gaslayers.lean.engine.whole import Hooks
+
+OWN = "_gaslayers_saves_lean"
+"""On the engine's own hook."""
+
+
+def reason_to_step_aside() -> str | None:
+    """Why nothing is to be saved lean here; None: there is no reason."""
+    if torch.compiler.is_compiling():
+        return "torch.compile decides what is saved"
+    if not torch.is_grad_enabled():
+        return "no gradient is recorded"
+    if is_tracing() or get_proxy_mode() is not None:
+        return "a tracer records"
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "torch.func transforms the function"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation computes tangents"
+    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
+        return "hooks on saved tensors are not allowed"
+    hooks = outer_hooks()
+    if hooks is not None and is_own(hooks):
+        return "it is saved lean already"
+    if hooks is not None and _are_of_checkpoint(hooks):
+        return "torch.utils.checkpoint keeps nothing"
+    return None
+
+
+def outer_hooks() -> Hooks | None:
+    """The hooks on saved tensors that are in force, of somebody else."""
+    found: Any = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return found
+
+
+def is_own(hooks: Hooks) -> bool:
+    """Whether they are the engine's: one context within another would take its forms."""
+    return hasattr(hooks[0], OWN)
+
+
+def _are_of_checkpoint(hooks: Hooks) -> bool:
+    """Whether they are of a checkpoint that is not reentrant: it runs the module once more."""
+    owner = checkpoint.__name__
+    return any(getattr(hook, "__module__", None) == owner for hook in hooks)

@@ -1,0 +1,144 @@
+"""The context in which autograd keeps each saved tensor in the least form that gives it back."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gaslayers._watching import watches_only
+from gaslayers.lean.engine.aside import OWN, outer_hooks
+from gaslayers.lean.engine.choice import Choice
+from gaslayers.lean.engine.form import Form
+from gaslayers.lean.engine.operation import NoOriginError, Operation, Pass, is_known, is_small
+from gaslayers.lean.engine.provenance import Key, Provenance, key_of
+from gaslayers.lean.engine.recompute import Recompute
+from gaslayers.lean.engine.table import RULES
+from gaslayers.lean.engine.version import Version
+from gaslayers.lean.engine.whole import Whole
+from gaslayers.lean.modules import PLAIN_KINDS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+_Packed: TypeAlias = tuple[Form, Version | None]
+"""What autograd has in a saved tensor's place."""
+
+
+@watches_only
+class Saving(TorchFunctionMode):
+    """Sees every operator, and decides in which form what it saves is kept.
+
+    Neither the hooks nor what is kept refer to it, so that memory is let go with the graph.
+
+    Args:
+        recompute: As for `gaslayers.make_lean`.
+    """
+
+    def __init__(self, recompute: Recompute = "cheap") -> None:
+        super().__init__()
+        self.pass_ = Pass(Provenance(), outer_hooks(), recompute)
+        self.operation: Operation | None = None
+        self._restored: dict[Key, tuple[weakref.ref[Any], Form]] = {}
+        me = weakref.ref(self)
+
+        def pack(tensor: Tensor) -> _Packed:
+            saving = me()
+            form = Whole(tensor) if saving is None else saving.pack(tensor)
+            # The tensor itself tells, where it is there; hooks around the engine do not ask.
+            is_told = isinstance(form, Whole) or tensor.is_inference()
+            return form, None if is_told else Version(tensor)
+
+        def unpack(packed: _Packed) -> Tensor:
+            form, version = packed
+            if version is not None:
+                version.check()
+            tensor = form.restore()
+            if torch.is_grad_enabled():
+                saving = me()
+                if saving is not None:
+                    saving.remember(tensor, form)
+            return tensor
+
+        setattr(pack, OWN, True)
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+    def __enter__(self) -> Self:
+        self._hooks.__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        self._hooks.__exit__(kind, error, trace)
+
+    def pack(self, tensor: Tensor) -> Form:
+        """The form in which a saved tensor is kept."""
+        if not is_known(tensor):
+            return Whole(tensor, self.pass_.outer)
+        if self.operation is not None:
+            form = self.operation.form_of(tensor)
+            if form is not None:
+                return form
+        if is_small(tensor) or isinstance(tensor, nn.Parameter):
+            return Whole(tensor, self.pass_.outer)
+        if self._restored:
+            known = self._restored.get(_place_of(tensor))
+            if known is not None and known[0]() is not None:
+                return known[1]
+        origin = self.pass_.book.of(tensor)
+        form = Choice(self.pass_.book, self.pass_.outer).form(origin)
+        return self.pass_.book.keep(origin, self.pass_.outer, tensor) if form is None else form
+
+    def remember(self, tensor: Tensor, form: Form) -> None:
+        """What double backward saves again is kept in the form that it came from."""
+        if not is_known(tensor) or is_small(tensor):
+            return
+        place, me = _place_of(tensor), weakref.ref(self)
+
+        def forget(_: object) -> None:
+            saving = me()
+            if saving is not None:
+                saving._restored.pop(place, None)
+
+        self._restored[place] = (weakref.ref(tensor.untyped_storage(), forget), form)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator as its rule says."""
+        kwargs = kwargs or {}
+        rule = RULES.get(func)
+        if rule is None or not torch.is_grad_enabled() or not all(map(_is_plain, types)):
+            return func(*args, **kwargs)
+        before, self.operation = self.operation, Operation(self.pass_, func, args, kwargs)
+        try:
+            return rule(self.operation)
+        except NoOriginError:  # asked before the operator runs
+            return func(*args, **kwargs)
+        finally:
+            self.operation = before
+
+
+def _is_plain(kind: type) -> bool:
+    return kind in PLAIN_KINDS
+
+
+def _place_of(tensor: Tensor) -> Key:
+    """As `key_of`; a restored tensor begins to count its versions anew."""
+    return (*key_of(tensor)[:-1], 0)

@@ -1,0 +1,27 @@
+"""What every form has in which a saved tensor can be kept."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+
+class Form(ABC):
+    """What is kept in a tensor's place."""
+
+    __slots__ = ("__weakref__",)
+
+    reason: ClassVar[str]
+    """Why this is enough, in a sentence for people."""
+
+    @abstractmethod
+    def restore(self) -> Tensor:
+        """The tensor, or one that is as good for the operator that saved it."""
+
+    @property
+    def parts(self) -> Sequence[Form]:
+        """The forms that it is made of."""
+        return ()

@@ -1,0 +1,38 @@
+"""The version of a tensor, without the tensor."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+_CHANGED = (
+    "one of the variables needed for gradient computation has been modified by an inplace "
+    "operation: [{kind} {shape}] is at version {found}; expected version {expected} instead."
+)
+
+
+class Version:
+    """Tells later whether a tensor was changed in place, though its memory may be gone by then.
+
+    PyTorch refuses a backward pass through a changed tensor, whatever of it the operator reads.
+    """
+
+    __slots__ = ("_counter", "_kind", "_shape", "_version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._kind, self._shape, self._version = tensor.type(), tensor.shape, tensor._version
+        # A detached tensor counts together with the original, and still does without its memory.
+        self._counter = tensor.detach()
+        self._counter.data = tensor.new_empty(0)
+
+    def check(self) -> None:
+        """Raise PyTorch's error where the tensor was changed."""
+        found = self._counter._version
+        if found != self._version:
+            raise changed(self._kind, self._shape, found, self._version)
+
+
+def changed(kind: str, shape: tuple[int, ...], found: int, expected: int) -> RuntimeError:
+    """The error for a tensor that was changed in place."""
+    return RuntimeError(
+        _CHANGED.format(kind=kind, shape=list(shape), found=found, expected=expected)
+    )

@@ -1,0 +1,89 @@
+"""Convolutions and matrix products: they are not run again, and a frozen one needs no input.
+
+The gradient of the input reads the weight alone; the input's values are read for the gradient of
+the weight alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gaslayers.lean.engine.form import Form
+from gaslayers.lean.engine.forms import ShapeOnly
+from gaslayers.lean.engine.operation import Keep, Operation, is_small
+from gaslayers.lean.engine.table import rule
+from gaslayers.lean.precision import has_autocast
+from gaslayers.lean.rules.pure import run_pure
+
+
+@rule(
+    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+)  # fmt: skip
+def _convolution(op: Operation) -> Any:
+    x, weight = op.argument(0, "input"), op.argument(1, "weight")
+    if not isinstance(x, Tensor) or not isinstance(weight, Tensor):
+        return op.run()
+    x = _cast_as_autocast_does(op, x)
+    if weight.requires_grad:
+        return _run(op)
+    storage = weight.untyped_storage()._cdata
+
+    def keep(saved: Tensor) -> Form | None:
+        is_map = saved.dim() == weight.dim() and saved.shape == _batched(x, weight)
+        if not is_map or is_small(saved) or saved.untyped_storage()._cdata == storage:
+            return None
+        return ShapeOnly(saved)
+
+    return _run(op, keep)
+
+
+def _run(op: Operation, keep: Keep | None = None) -> Any:
+    """Run it, and write down that it can run again where that is asked for."""
+    return (
+        run_pure(op, keep, is_dear=True) if op.pass_.recompute == "convolutions" else op.run(keep)
+    )
+
+
+def _batched(x: Tensor, weight: Tensor) -> torch.Size:
+    """The shape in which the operator reads a map, which may come without a batch."""
+    return x.shape if x.dim() == weight.dim() else torch.Size((1, *x.shape))
+
+
+@rule(F.linear)
+def _linear(op: Operation) -> Any:
+    x = op.argument(0, "input")
+    if isinstance(x, Tensor):
+        _cast_as_autocast_does(op, x)
+    return _run(op)
+
+
+def _cast_as_autocast_does(op: Operation, x: Tensor) -> Tensor:
+    """Cast the map before autocast does, so that the copy's origin is known.
+
+    The weight is left to autocast, whose cache adds up its gradients in the low precision.
+    """
+    if not has_autocast(x.device) or x.dtype != torch.float32:
+        return x
+    dtype = torch.get_autocast_dtype(x.device.type)
+    origin = op.origin(x)
+    low = x.to(dtype)
+    op.record(low, _To(dtype), [origin])
+    if op.args:
+        op.args = (low, *op.args[1:])
+    else:
+        op.kwargs["input"] = low
+    return low
+
+
+class _To:
+    """Casts to a dtype."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.to(self._dtype)

@@ -1,0 +1,131 @@
+"""Norms: run again by the statistics of the first time, or by the same operator."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gaslayers.lean.engine.form import Form
+from gaslayers.lean.engine.forms import ShapeOnly
+from gaslayers.lean.engine.operation import Operation, is_small
+from gaslayers.lean.engine.table import rule
+from gaslayers.lean.rules.pure import add_pure
+
+add_pure("group_norm", "layer_norm", "rms_norm", "local_response_norm")
+
+
+def _copy(values: Tensor | None) -> Tensor | None:
+    """The numbers of now: those of a layer may be changed before the backward pass."""
+    return None if values is None else values.detach().clone()
+
+
+@rule(F.batch_norm, torch.batch_norm)
+def _batch_norm(op: Operation) -> Any:
+    x = op.argument(0, "input")
+    if op.func is torch.batch_norm or not isinstance(x, Tensor):
+        return op.run()
+    running = op.argument(1, "running_mean"), op.argument(2, "running_var")
+    weight, bias = op.argument(3, "weight"), op.argument(4, "bias")
+    training, eps = op.argument(5, "training", False), op.argument(7, "eps", 1e-5)
+    origin = op.origin(x)
+    is_frozen = not any(isinstance(p, Tensor) and p.requires_grad for p in (weight, bias))
+    numbers = _copy(weight), _copy(bias)
+    if not training:
+        # The gradient of the input is that of a scaling, and reads no values of the input.
+        result = op.run(functools.partial(_shape_of_map, x) if is_frozen else None)
+        scaling = *map(_copy, running), *numbers
+        op.record(result, functools.partial(_evaluated, scaling, eps), [origin])
+        return result
+    given = {p.untyped_storage()._cdata for p in (*running, weight, bias) if p is not None}
+    statistics: list[Tensor] = []
+
+    def keep(saved: Tensor) -> Form | None:
+        is_line = saved.dim() == 1 and saved.numel() == x.shape[1]
+        if is_line and saved.untyped_storage()._cdata not in given:
+            statistics.append(saved.detach())
+        return None
+
+    result = op.run(keep)
+    affine = _affine(x, statistics, numbers)
+    if affine is None:
+        op.record(result, functools.partial(_trained, numbers, eps), [origin])
+    else:
+        op.record(result, functools.partial(_scaled, *affine), [origin])
+    return result
+
+
+def _shape_of_map(x: Tensor, saved: Tensor) -> Form | None:
+    return ShapeOnly(saved) if saved.shape == x.shape and not is_small(saved) else None
+
+
+def _evaluated(scaling: Any, eps: float, x: Tensor) -> Tensor:
+    mean, variance, weight, bias = scaling
+    return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+
+
+def _trained(numbers: Any, eps: float, x: Tensor) -> Tensor:
+    """By the batch's statistics, which are computed once more; running ones do not move."""
+    weight, bias = numbers
+    return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+
+
+def _scaled(scale: Tensor, offset: Tensor, x: Tensor) -> Tensor:
+    return torch.addcmul(offset, x.to(scale.dtype), scale).to(x.dtype)
+
+
+def _affine(x: Tensor, statistics: list[Tensor], numbers: Any) -> tuple[Tensor, Tensor] | None:
+    """What PyTorch's operator on a CPU multiplies by and adds, to the bit; None: not known.
+
+    It folds the statistics into a scale and an offset of float32, the offset by way of double.
+    Other devices, layouts and precisions round otherwise.
+    """
+    if x.device.type != "cpu" or len(statistics) != 2 or not _is_dense(x):
+        return None
+    mean, inverse_std = statistics
+    if mean.dtype != torch.float32 or inverse_std.dtype != torch.float32:
+        return None
+    weight, bias = numbers
+    if any(p is not None and p.dtype != torch.float32 for p in numbers):
+        return None
+    scale = inverse_std if weight is None else inverse_std * weight
+    offset = mean.double() * scale.double()
+    offset = (-offset if bias is None else bias.double() - offset).float()
+    shape = (1, -1, *(1,) * (x.dim() - 2))
+    return scale.view(shape), offset.view(shape)
+
+
+def _is_dense(x: Tensor) -> bool:
+    if x.is_contiguous():
+        return True
+    return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+@rule(F.instance_norm)
+def _instance_norm(op: Operation) -> Any:
+    x = op.argument(0, "input")
+    running = op.argument(1, "running_mean"), op.argument(2, "running_var")
+    numbers = _copy(op.argument(3, "weight")), _copy(op.argument(4, "bias"))
+    by_input, eps = op.argument(5, "use_input_stats", True), op.argument(7, "eps", 1e-5)
+    origin = op.origin(x)
+    result = op.run()
+    if by_input:
+        again = functools.partial(_of_each_image, numbers, eps)
+    else:
+        again = functools.partial(_of_running, (*map(_copy, running), *numbers), eps)
+    op.record(result, again, [origin])
+    return result
+
+
+def _of_running(scaling: Any, eps: float, x: Tensor) -> Tensor:
+    mean, variance, weight, bias = scaling
+    return F.instance_norm(x, mean, variance, weight, bias, False, 0.0, eps)
+
+
+def _of_each_image(numbers: Any, eps: float, x: Tensor) -> Tensor:
+    """By each image's statistics; running ones do not move."""
+    weight, bias = numbers
+    return F.instance_norm(x, None, None, weight, bias, True, 0.0, eps)

@@ -1,0 +1,155 @@
+"""Pooling: means read the shape of their input alone, maxima its shape and their places."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gaslayers.lean.engine.form import Form
+from gaslayers.lean.engine.forms import ShapeOnly
+from gaslayers.lean.engine.operation import Operation, is_small
+from gaslayers.lean.engine.table import rule
+from gaslayers.lean.engine.whole import Hooks, Whole
+from gaslayers.lean.rules.pure import add_pure, named, run_pure
+
+add_pure("lp_pool1d", "lp_pool2d", "lp_pool3d")
+
+_HOMES = (F, torch, torch._C._nn)
+
+
+def _shape_only(saved: Tensor) -> Form | None:
+    return None if is_small(saved) else ShapeOnly(saved)
+
+
+@rule(*named([f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)], *_HOMES))
+def _mean(op: Operation) -> Any:
+    return run_pure(op, _shape_only)
+
+
+def _rule_of_maximum(axes: int) -> None:
+    """Of pooling over so many axes, whether the indices are asked for or not."""
+
+    def run(op: Operation) -> Any:
+        kernel = _each(op.argument(1, "kernel_size"), axes)
+        stride = _each(op.argument(2, "stride"), axes) or kernel
+        padding = _each(op.argument(3, "padding", 0), axes)
+        dilation = _each(op.argument(4, "dilation", 1), axes)
+        size = op.argument(0, "input").shape[-axes:]
+
+        def keep(saved: Tensor) -> Form | None:
+            if is_small(saved):
+                return None
+            if saved.is_floating_point():
+                return ShapeOnly(saved)
+            starts = [
+                [place * step - before for place in range(count)]
+                for count, step, before in zip(saved.shape[-axes:], stride, padding, strict=True)
+            ]
+            spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+            return Places(saved, size, starts, spans, op.pass_.outer)
+
+        return op.run(keep)
+
+    names = (f"max_pool{axes}d", f"max_pool{axes}d_with_indices", f"_max_pool{axes}d")
+    rule(*named(names, *_HOMES))(run)
+
+
+def _rule_of_adaptive_maximum(axes: int) -> None:
+    """The same where the windows follow from the size that is asked for."""
+
+    def run(op: Operation) -> Any:
+        size = op.argument(0, "input").shape[-axes:]
+
+        def keep(saved: Tensor) -> Form | None:
+            if is_small(saved):
+                return None
+            if saved.is_floating_point():
+                return ShapeOnly(saved)
+            made = saved.shape[-axes:]
+            starts = [[i * n // m for i in range(m)] for n, m in zip(size, made, strict=True)]
+            spans = [-(-n // m) + 1 for n, m in zip(size, made, strict=True)]
+            return Places(saved, size, starts, spans, op.pass_.outer)
+
+        return op.run(keep)
+
+    names = (f"adaptive_max_pool{axes}d", f"adaptive_max_pool{axes}d_with_indices")
+    rule(*named(names, *_HOMES))(run)
+
+
+for _axes in (1, 2, 3):
+    _rule_of_maximum(_axes)
+    _rule_of_adaptive_maximum(_axes)
+
+
+def _each(value: Any, axes: int) -> list[int]:
+    """A size along each axis; none where there is no value."""
+    if value is None:
+        return []
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    return values * axes if len(values) == 1 else values
+
+
+class Places(Form):
+    """Where maxima were found: for each the place in its window, in a byte where that is enough.
+
+    Args:
+        indices: The places in an image that is read as one line, as PyTorch counts them.
+        size: Of the image.
+        starts: Along each axis, where each window begins.
+        spans: Along each axis, over how many pixels a window reaches.
+        outer: Hooks around the engine, which take the places.
+    """
+
+    __slots__ = ("_codes", "_size", "_spans", "_starts")
+
+    reason = "places in their windows are smaller numbers than places in the image"
+
+    def __init__(
+        self,
+        indices: Tensor,
+        size: Sequence[int],
+        starts: Sequence[Sequence[int]],
+        spans: Sequence[int],
+        outer: Hooks | None = None,
+    ) -> None:
+        self._size, self._spans, self._starts = tuple(size), tuple(spans), starts
+        most = math.prod(spans)
+        dtype = torch.uint8 if most <= 2**8 else torch.int16 if most <= 2**15 else torch.int32
+        # Along each axis the place in the image, less where the window begins.
+        rest, code, factor = indices, None, 1
+        for axis in reversed(range(len(self._size))):
+            along = rest.remainder(self._size[axis]).sub_(self._start(axis, indices.device))
+            code = along if code is None else code.add_(along, alpha=factor)
+            factor *= self._spans[axis]
+            if axis:
+                rest = rest.div(self._size[axis], rounding_mode="floor")
+        assert code is not None  # there is an axis
+        self._codes = Whole(code.to(dtype), outer)
+
+    def _start(self, axis: int, device: torch.device) -> Tensor:
+        """Where windows begin along an axis, in the shape of the indices."""
+        line = torch.tensor(self._starts[axis], dtype=torch.int64, device=device)
+        return line.view(-1, *(1,) * (len(self._size) - axis - 1))
+
+    @property
+    def parts(self) -> Sequence[Form]:
+        """The places."""
+        return (self._codes,)
+
+    def restore(self) -> Tensor:
+        """The indices."""
+        codes = self._codes.restore().to(torch.int64)
+        indices, factor = None, 1
+        for axis in reversed(range(len(self._size))):
+            along = codes.remainder(self._spans[axis]).add_(self._start(axis, codes.device))
+            indices = along if indices is None else indices.add_(along, alpha=factor)
+            factor *= self._size[axis]
+            if axis:
+                codes = codes.div(self._spans[axis], rounding_mode="floor")
+        assert indices is not None  # there is an axis
+        return indices

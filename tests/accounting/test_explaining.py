@@ -1,0 +1,96 @@
+"""What `explain_saving` says of each saved tensor, against what is really saved."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from gaslayers import explain_saving, make_lean, saved_bytes
+from gaslayers.lean.engine import operation
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "SMALLEST_BYTES", 64)
+
+
+def critic() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 4, 3),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(4 * 49, 1),
+    )
+
+
+def test_totals_are_what_is_saved_plain_and_lean() -> None:
+    network, x = critic(), torch.randn(4, 3, 34, 34)
+    report = explain_saving(network, x)
+    assert report.plain_bytes == saved_bytes(network, x)
+    assert report.lean_bytes == saved_bytes(make_lean(copy.deepcopy(network)), x)
+    assert report.lean_bytes < report.plain_bytes
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    frozen = saved_bytes(make_lean(network), x.requires_grad_())
+    assert report.frozen_bytes == frozen
+
+
+def test_each_row_names_its_module_operator_and_form() -> None:
+    report = explain_saving(critic(), torch.randn(4, 3, 34, 34))
+    found = {
+        (row.module, row.operator, row.form)
+        for row in report.rows
+        if len(row.shape) == 4 and row.dtype != "int64"
+    }
+    assert {
+        ("0", "conv2d", "whole"),
+        ("1", "batch_norm", "whole"),
+        ("2", "relu", "run again"),
+        ("3", "max_pool2d", "shape"),
+        ("5", "avg_pool2d", "shape"),
+    } <= found
+    assert ("4", "conv2d", "run again") not in found  # pooled maxima are not computed again
+    assert all(row.reason for row in report.rows)
+
+
+def test_it_leaves_no_trace() -> None:
+    network, x = critic(), torch.randn(4, 3, 34, 34)
+    before = copy.deepcopy(network.state_dict())
+    random = torch.get_rng_state()
+    explain_saving(network, x)
+    assert torch.equal(torch.get_rng_state(), random)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_advice_is_to_freeze_where_that_keeps_less() -> None:
+    report = explain_saving(critic(), torch.randn(4, 3, 34, 34))
+    (advice,) = report.advice
+    assert "with frozen(module)" in advice
+    frozen = critic().requires_grad_(False)
+    assert explain_saving(frozen, torch.randn(4, 3, 34, 34)).advice == ()
+
+
+def test_it_prints_in_four_ways() -> None:
+    report = explain_saving(critic(), torch.randn(4, 3, 34, 34))
+    for text in (str(report), report.to_markdown(), report._repr_html_()):
+        assert "max_pool2d" in text
+        assert "its shape alone is read" in text
+    read = json.loads(report.to_json())
+    assert read["plain_bytes"] == report.plain_bytes
+    assert len(read["rows"]) == len(report.rows)
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(TypeError, match=r"explain_saving: `module` must be a torch.nn.Module"):
+        explain_saving(None, torch.zeros(1))
+    with pytest.raises(RuntimeError, match="channels"):
+        explain_saving(critic(), torch.zeros(1, 5, 34, 34))
