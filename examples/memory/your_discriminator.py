@@ -91,7 +91,7 @@ ax.legend()
 # The input of each batch norm has to be there. What the norms and activations made is computed
 # again from it; of the activations a bit an element stays.
 
-real = digits[:32]
+real = digits[:32].clone()  # a view would hold all the digits, and be counted so
 explain_saving(plain, real)
 
 # %%

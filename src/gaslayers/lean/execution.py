@@ -67,7 +67,7 @@ def reason_against_lean_here() -> str | None:
         return "an exported program is one of plain operators" if _is_exporting() else None
     if autograd_graph._allow_mutation_on_saved_tensors_enabled:
         return "saved tensors may be changed, by a mode that knows PyTorch's operators alone"
-    if torch._C._len_torch_function_stack() and not _modes_are_harmless():
+    if torch._C._len_torch_function_stack() and not modes_are_harmless():
         return "a mode that overrides functions is active"
     return None
 
@@ -77,7 +77,7 @@ def _is_exporting() -> bool:
     return is_exporting is not None and is_exporting()  # torch 2.7 and later know
 
 
-def _modes_are_harmless() -> bool:
+def modes_are_harmless() -> bool:
     """Whether all modes of `torch.overrides` that are on choose a device, or look on."""
     modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]  # untyped
     return all(type(mode) is DeviceContext or is_watcher(type(mode)) for mode in modes)

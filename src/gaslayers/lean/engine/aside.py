@@ -11,6 +11,7 @@ from torch.utils import checkpoint
 
 from gaslayers._checks import is_tracing
 from gaslayers.lean.engine.whole import Hooks
+from gaslayers.lean.execution import modes_are_harmless
 
 OWN = "_gaslayers_saves_lean"
 """On the engine's own hook."""
@@ -30,6 +31,8 @@ def reason_to_step_aside() -> str | None:
         return "forward-mode differentiation computes tangents"
     if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
         return "hooks on saved tensors are not allowed"
+    if torch._C._len_torch_function_stack() and not modes_are_harmless():
+        return "a mode that overrides functions is active"
     hooks = outer_hooks()
     if hooks is not None and is_own(hooks):
         return "it is saved lean already"

@@ -85,8 +85,10 @@ class Choice:
         if origin in self._seen:
             return _NOTHING
         self._seen.add(origin)
-        if origin.is_parameter or origin.kept is not None:
+        if origin.kept is not None:
             return _NOTHING
+        if origin.is_parameter:
+            return _NOTHING if origin.tensor is not None else _Cost(kept=math.inf)
         if self._book.view_of_kept(origin) is not None:
             self._whole.add(origin)
             return _NOTHING

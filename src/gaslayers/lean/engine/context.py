@@ -45,14 +45,14 @@ class Saving(TorchFunctionMode):
         super().__init__()
         self.pass_ = Pass(Provenance(), outer_hooks(), recompute)
         self.operation: Operation | None = None
-        self._restored: dict[Key, tuple[weakref.ref[Any], Form]] = {}
-        me = weakref.ref(self)
+        self._restored: dict[Key, tuple[weakref.ref[Any], weakref.ref[Form]]] = {}
+        me, has_hooks = weakref.ref(self), self.pass_.outer is not None
 
         def pack(tensor: Tensor) -> _Packed:
             saving = me()
             form = Whole(tensor) if saving is None else saving.pack(tensor)
             # The tensor itself tells, where it is there; hooks around the engine do not ask.
-            is_told = isinstance(form, Whole) or tensor.is_inference()
+            is_told = isinstance(form, Whole) or has_hooks or not is_known(tensor)
             return form, None if is_told else Version(tensor)
 
         def unpack(packed: _Packed) -> Tensor:
@@ -94,9 +94,10 @@ class Saving(TorchFunctionMode):
         if is_small(tensor) or isinstance(tensor, nn.Parameter):
             return Whole(tensor, self.pass_.outer)
         if self._restored:
-            known = self._restored.get(_place_of(tensor))
-            if known is not None and known[0]() is not None:
-                return known[1]
+            known = self._restored.get(key_of(tensor))
+            form = None if known is None or known[0]() is None else known[1]()
+            if form is not None:
+                return form
         origin = self.pass_.book.of(tensor)
         form = Choice(self.pass_.book, self.pass_.outer).form(origin)
         return self.pass_.book.keep(origin, self.pass_.outer, tensor) if form is None else form
@@ -105,14 +106,18 @@ class Saving(TorchFunctionMode):
         """What double backward saves again is kept in the form that it came from."""
         if not is_known(tensor) or is_small(tensor):
             return
-        place, me = _place_of(tensor), weakref.ref(self)
+        # Autograd makes a new tensor of it, which begins to count its versions.
+        place, me = (*key_of(tensor)[:-1], 0), weakref.ref(self)
 
         def forget(_: object) -> None:
             saving = me()
             if saving is not None:
                 saving._restored.pop(place, None)
 
-        self._restored[place] = (weakref.ref(tensor.untyped_storage(), forget), form)
+        self._restored[place] = (
+            weakref.ref(tensor.untyped_storage(), forget),
+            weakref.ref(form),
+        )
 
     def __torch_function__(
         self,
@@ -126,6 +131,11 @@ class Saving(TorchFunctionMode):
         rule = RULES.get(func)
         if rule is None or not torch.is_grad_enabled() or not all(map(_is_plain, types)):
             return func(*args, **kwargs)
+        if (
+            torch.compiler.is_compiling()
+            or torch._C._functorch.peek_interpreter_stack() is not None
+        ):
+            return func(*args, **kwargs)
         before, self.operation = self.operation, Operation(self.pass_, func, args, kwargs)
         try:
             return rule(self.operation)
@@ -137,8 +147,3 @@ class Saving(TorchFunctionMode):
 
 def _is_plain(kind: type) -> bool:
     return kind in PLAIN_KINDS
-
-
-def _place_of(tensor: Tensor) -> Key:
-    """As `key_of`; a restored tensor begins to count its versions anew."""
-    return (*key_of(tensor)[:-1], 0)

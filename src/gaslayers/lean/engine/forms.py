@@ -31,16 +31,20 @@ class ShapeOnly(Form):
 
     A contiguous map comes back as one number expanded, which takes no memory; others in memory of
     their own, since an operator may choose its kernel by their strides.
+
+    Args:
+        tensor: What is saved.
+        has_memory: Whether a contiguous one comes back in memory, too.
     """
 
     __slots__ = ("_device", "_dtype", "_is_contiguous", "_shape", "_stride")
 
     reason = "its shape alone is read"
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, *, has_memory: bool = False) -> None:
         self._shape, self._stride = tensor.shape, tensor.stride()
         self._dtype, self._device = tensor.dtype, tensor.device
-        self._is_contiguous = tensor.is_contiguous()
+        self._is_contiguous = tensor.is_contiguous() and not has_memory
 
     def restore(self) -> Tensor:
         """A tensor of the same shape."""
@@ -123,10 +127,12 @@ class Again(Form):
         operator: Takes the tensors in order.
         inputs: Their forms.
         stride: Of the tensor; what is run again may make it in others, as for one in place.
+        dtype: Likewise.
         precision: The autocast that it ran under; None: none.
     """
 
     __slots__ = (
+        "_dtype",
         "_inputs",
         "_made",
         "_operator",
@@ -144,9 +150,10 @@ class Again(Form):
         operator: Callable[..., Tensor],
         inputs: Sequence[Form],
         stride: tuple[int, ...],
+        dtype: torch.dtype,
         precision: Precision | None = None,
     ) -> None:
-        self._stride = stride
+        self._stride, self._dtype = stride, dtype
         self._operator, self._inputs, self._precision = operator, inputs, precision
         self._readers = self._uses = self._uses_left = 0
         self._made: Tensor | None = None
@@ -193,6 +200,7 @@ class Again(Form):
         ]
         with torch.no_grad(), self._as_before(tensors):
             made = self._operator(*tensors)
+            made = made.to(self._dtype)
             if made.stride() == self._stride:
                 return made
             # Operators choose their kernels by strides, and round accordingly.

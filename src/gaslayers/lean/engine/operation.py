@@ -31,8 +31,11 @@ def is_small(tensor: Tensor) -> bool:
 
 def is_known(tensor: Tensor) -> bool:
     """Whether a tensor has memory and a version to be told by."""
-    is_plain = type(tensor) in PLAIN_KINDS and tensor.layout == torch.strided
-    return is_plain and not tensor.is_inference()
+    if type(tensor) not in PLAIN_KINDS or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return False
+    is_strided = tensor.layout == torch.strided and not tensor.is_nested
+    # The last two say that values are others than those in memory.
+    return is_strided and not (tensor.is_inference() or tensor.is_conj() or tensor.is_neg())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Pass:
 
 
 class NoOriginError(Exception):
-    """A tensor among the arguments of an operator is of a kind that the engine does not know."""
+    """An argument of an operator is of a kind that the engine does not know."""
 
 
 class Operation:
@@ -155,6 +158,12 @@ def again(op: Operation) -> tuple[Callable[..., Tensor], list[Origin]]:
     return functools.partial(_run_again, op.func, args, kwargs), origins
 
 
+_UNCHANGING = (
+    bool, int, float, complex, str, slice, type(None), type(...), torch.Size, torch.dtype,
+    torch.device, torch.layout, torch.memory_format, torch.SymInt,
+)  # fmt: skip
+
+
 class _Place(int):
     """Where a tensor stands among those that an operator is given again."""
 
@@ -167,8 +176,10 @@ def _hollow(value: Any, op: Operation, origins: list[Origin]) -> Any:
     if isinstance(value, Tensor):
         origins.append(op.origin(value))
         return _Place(len(origins) - 1)
-    if type(value) in (list, tuple) and any(isinstance(part, Tensor) for part in value):
+    if type(value) in (list, tuple):  # a copy: a list may be changed later
         return type(value)([_hollow(part, op, origins) for part in value])
+    if not isinstance(value, _UNCHANGING):
+        raise NoOriginError
     return value
 
 

@@ -101,7 +101,8 @@ class Origin:
     @property
     def kept(self) -> Whole | None:
         """The form that keeps it whole, where one does."""
-        return self._kept() if self._kept is not None else None
+        whole = self._kept() if self._kept is not None else None
+        return None if whole is None or whole.is_changed else whole
 
     def keep(self, tensor: Tensor, outer: Hooks | None) -> Whole:
         """Keep it whole."""
@@ -118,7 +119,7 @@ class Origin:
         if form is None:
             if self.operator is None:
                 raise AssertionError("Origin: there is no operator to run again")
-            form = Again(self.operator, inputs, self.key[3], self.precision)
+            form = Again(self.operator, inputs, self.key[3], self.key[4], self.precision)
             self._again = weakref.ref(form)
         form.expect_reader()
         if self.is_dear:
@@ -183,7 +184,7 @@ class Provenance:
             return None
         entry = self._kept.get(origin.key[0])
         whole = None if entry is None else entry[0]()
-        if entry is None or whole is None:
+        if entry is None or whole is None or whole.is_changed:
             return None
         _, offset, shape, stride, dtype, version = entry[1]
         _, own_offset, own_shape, own_stride, own_dtype, own_version = origin.key

@@ -35,6 +35,12 @@ class Whole(Form):
             self._tensor = None
 
     @property
+    def is_changed(self) -> bool:
+        """Whether it was changed in place since."""
+        tensor = self._tensor
+        return tensor is not None and not tensor.is_inference() and tensor._version != self._version
+
+    @property
     def tensor(self) -> Tensor | None:
         """It, unchanged, where hooks around the engine did not take it."""
         tensor = self._tensor

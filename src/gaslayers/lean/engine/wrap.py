@@ -1,7 +1,7 @@
-"""A module of which every forward pass saves lean: a mark on it, and two hooks for all modules.
+"""A module of which every forward pass saves lean: a mark on it, and two hooks.
 
-Hooks for all modules leave the class, the state dict, the module's own hooks, copies and pickles as
-they are: a forward that is replaced on the object would run with the original's weights in a copy.
+The hooks are functions of this file, so that class, state dict, copies and pickles stay as they
+are: a forward that is replaced on the object would run with the original's weights in a copy.
 """
 
 from __future__ import annotations
@@ -9,14 +9,10 @@ from __future__ import annotations
 import sys
 import threading
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from gaslayers._checks import bad_value, check_module
 from gaslayers._watching import watches_only
@@ -27,66 +23,51 @@ from gaslayers.lean.engine.recompute import Recompute, check_recompute
 _Module = TypeVar("_Module", bound=nn.Module)
 
 _MARK = "_gaslayers_lean"
+"""The attribute with what `make_lean` was told; and the key of the hooks.
+
+PyTorch's own keys are numbers of this process, which a hook of another one may take.
+"""
 
 
-class Mark:
-    """On a module: its forward passes save lean. Whoever unpickles it gets the hooks, too."""
-
-    def __init__(self, recompute: Recompute) -> None:
-        self.recompute = recompute
-        _install()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Mark, (self.recompute,)
+_Entered: TypeAlias = tuple[FrameType, nn.Module, Saving | None]
 
 
 class _Passes(threading.local):
     """The forward passes of marked modules that a thread is in, the outermost first."""
 
     def __init__(self) -> None:
-        self.entered: list[tuple[FrameType, Saving | None]] = []
+        self.entered: list[_Entered] = []
 
 
 _passes = _Passes()
-_lock = threading.Lock()
-_is_installed = False
-
-
-def _install() -> None:
-    """Register the two hooks, once a process."""
-    global _is_installed
-    with _lock:
-        if not _is_installed:
-            register_module_forward_pre_hook(_enter)
-            register_module_forward_hook(_leave, always_call=True)
-            _is_installed = True
 
 
 @watches_only
 def _enter(module: nn.Module, _: Any) -> None:
-    if torch.compiler.is_compiling() or _MARK not in module.__dict__:
+    if torch.compiler.is_compiling():
         return
     entered = _passes.entered
     if entered:
         _leave_interrupted(entered)
-    mark: Mark = module.__dict__[_MARK]
-    saving = None if reason_to_step_aside() is not None else Saving(mark.recompute)
+    recompute: Recompute = module.__dict__[_MARK]
+    saving = None if reason_to_step_aside() is not None else Saving(recompute)
     if saving is not None:
         saving.__enter__()
-    entered.append((sys._getframe(1), saving))
+    entered.append((sys._getframe(1), module, saving))
 
 
 @watches_only
 def _leave(module: nn.Module, _: Any, __: Any) -> None:
-    if torch.compiler.is_compiling() or _MARK not in module.__dict__:
+    # A hook before ours may have raised, so that this pass was not entered.
+    entered = _passes.entered
+    if torch.compiler.is_compiling() or not entered or entered[-1][1] is not module:
         return
-    if _passes.entered:
-        _, saving = _passes.entered.pop()
-        if saving is not None:
-            saving.__exit__(None, None, None)
+    *_, saving = entered.pop()
+    if saving is not None:
+        saving.__exit__(None, None, None)
 
 
-def _leave_interrupted(entered: list[tuple[FrameType, Saving | None]]) -> None:
+def _leave_interrupted(entered: list[_Entered]) -> None:
     """Leave passes that an interrupt from the keyboard ended, of which PyTorch calls no hook."""
     running = set()
     frame: FrameType | None = sys._getframe(1)
@@ -94,7 +75,7 @@ def _leave_interrupted(entered: list[tuple[FrameType, Saving | None]]) -> None:
         running.add(frame)
         frame = frame.f_back
     while entered and entered[-1][0] not in running:
-        _, saving = entered.pop()
+        *_, saving = entered.pop()
         if saving is not None:
             saving.__exit__(None, None, None)
 
@@ -107,7 +88,8 @@ def is_lean(module: nn.Module) -> bool:
 def unmark(module: nn.Module) -> None:
     """Undo `make_lean` for a module and all that is in it."""
     for part in module.modules():
-        part.__dict__.pop(_MARK, None)
+        if is_lean(part):
+            make_plain(part)
 
 
 def make_lean(module: _Module, *, recompute: Recompute = "cheap") -> _Module:
@@ -141,7 +123,14 @@ def make_lean(module: _Module, *, recompute: Recompute = "cheap") -> _Module:
     if is_lean(module):
         raise bad_value("make_lean", "module", "not be lean already", type(module).__name__)
     check_recompute("make_lean", recompute)
-    module.__dict__[_MARK] = Mark(recompute)
+    module.__dict__[_MARK] = recompute
+    hooks: Any = module._forward_pre_hooks
+    hooks[_MARK] = _enter
+    hooks.move_to_end(_MARK, last=False)
+    hooks = module._forward_hooks
+    hooks[_MARK] = _leave
+    always_called: Any = module._forward_hooks_always_called
+    always_called[_MARK] = True
     return module
 
 
@@ -161,5 +150,11 @@ def make_plain(module: _Module) -> _Module:
     check_module("make_plain", module)
     if not is_lean(module):
         raise bad_value("make_plain", "module", "be lean", type(module).__name__)
-    del module.__dict__[_MARK]
+    hooks: Any = (
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._forward_hooks_always_called,
+    )
+    for found in (module.__dict__, *hooks):
+        found.pop(_MARK)
     return module

@@ -1,16 +1,10 @@
 """Rules: for each family of operators, what is kept of it and how its result is had again."""
 
-from gaslayers.lean.rules import (
-    activation,
-    arithmetic,
-    convolution,
-    dropout,
-    norm,
-    pool,
-    shapes,
-    weight,
-)
-
-__all__ = [
-    "activation", "arithmetic", "convolution", "dropout", "norm", "pool", "shapes", "weight",
-]  # fmt: skip
+import gaslayers.lean.rules.activation
+import gaslayers.lean.rules.arithmetic
+import gaslayers.lean.rules.convolution
+import gaslayers.lean.rules.dropout
+import gaslayers.lean.rules.norm
+import gaslayers.lean.rules.pool
+import gaslayers.lean.rules.shapes
+import gaslayers.lean.rules.weight  # noqa: F401  # each fills the table

@@ -83,8 +83,8 @@ def _is_not_at_most_zero(saved: Tensor) -> Tensor:
     return (saved <= 0).logical_not_()
 
 
-def _relu_again(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return torch.relu(x)
+def _relu_again(input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  # PyTorch's name
+    return torch.relu(input)
 
 
 @rule(F.leaky_relu, torch._C._nn.leaky_relu, torch._C._nn.leaky_relu_)
@@ -101,8 +101,8 @@ def _is_above_zero(saved: Tensor) -> Tensor:
     return saved > 0
 
 
-def _leaky_again(slope: float, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return torch._C._nn.leaky_relu(x, slope)
+def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
+    return torch._C._nn.leaky_relu(input, slope)
 
 
 def _as_any(_: Tensor) -> None:
@@ -132,12 +132,31 @@ class _KeepInside:
         low, high = self._low, self._high
         if is_small(saved) or not saved.is_floating_point() or not low < high:
             return None
-        if self._with_bounds:
-            inside = (saved >= low).logical_and_(saved <= high)
-        else:
-            inside = (saved <= low).logical_or_(saved >= high).logical_not_()
         between, outside = _two_values(low, high)
+        if abs(between) > torch.finfo(saved.dtype).max:
+            return None
+        if self._with_bounds:
+            inside = (saved > low).logical_and_(saved < high)
+            if _clamp_passes_bounds():
+                inside |= (saved == low) | (saved == high)
+        else:
+            # This kernel compares in float32, which a bound in fewer bits would not be equal to.
+            values = saved.float() if saved.dtype.itemsize < 4 else saved
+            inside = (values <= low).logical_or_(values >= high).logical_not_()
         return Bits(inside, saved.dtype, low=outside, high=between, outer=self._outer)
+
+
+@functools.cache
+def _clamp_passes_bounds() -> bool:
+    """Whether clamp hands on the gradient of a value that is at a bound; PyTorch has changed it."""
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+        x = torch.zeros(1, requires_grad=True)
+        (grad,) = torch.autograd.grad(torch.clamp(x, 0, 1), x)
+    return bool(grad)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _two_values(low: float, high: float) -> tuple[float, float]:
@@ -169,8 +188,8 @@ def _hardtanh(op: Operation) -> Any:
     return _run(op, _KeepInside(op, low, high, with_bounds=False), twin, in_place=in_place)
 
 
-def _hardtanh_again(low: float, high: float, x: Tensor, *_: Any, **__: Any) -> Tensor:
-    return torch._C._nn.hardtanh(x, low, high)
+def _hardtanh_again(low: float, high: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
+    return torch._C._nn.hardtanh(input, low, high)
 
 
 def _smooth_in_place(function: Callable[..., Any], twin: Callable[..., Tensor], place: int) -> None:

@@ -28,7 +28,7 @@ def _convolution(op: Operation) -> Any:
     if not isinstance(x, Tensor) or not isinstance(weight, Tensor):
         return op.run()
     x = _cast_as_autocast_does(op, x)
-    if weight.requires_grad:
+    if weight.requires_grad or x.shape == weight.shape:  # then nothing tells one from the other
         return _run(op)
     storage = weight.untyped_storage()._cdata
 
@@ -66,7 +66,8 @@ def _cast_as_autocast_does(op: Operation, x: Tensor) -> Tensor:
 
     The weight is left to autocast, whose cache adds up its gradients in the low precision.
     """
-    if not has_autocast(x.device) or x.dtype != torch.float32:
+    # Of a leaf autocast holds one copy for all who read it, and adds up gradients there.
+    if not has_autocast(x.device) or x.dtype != torch.float32 or (x.is_leaf and x.requires_grad):
         return x
     dtype = torch.get_autocast_dtype(x.device.type)
     origin = op.origin(x)

@@ -51,6 +51,8 @@ def _batch_norm(op: Operation) -> Any:
 
     result = op.run(keep)
     affine = _affine(x, statistics, numbers)
+    if affine is None and x.dtype.itemsize < 4:
+        return result  # whose statistics are of one precision or another
     if affine is None:
         op.record(result, functools.partial(_trained, numbers, eps), [origin])
     else:
@@ -59,7 +61,8 @@ def _batch_norm(op: Operation) -> Any:
 
 
 def _shape_of_map(x: Tensor, saved: Tensor) -> Form | None:
-    return ShapeOnly(saved) if saved.shape == x.shape and not is_small(saved) else None
+    is_map = saved.shape == x.shape and not is_small(saved)
+    return ShapeOnly(saved, has_memory=True) if is_map else None
 
 
 def _evaluated(scaling: Any, eps: float, x: Tensor) -> Tensor:
