@@ -102,6 +102,13 @@ def _noted_before_a_change() -> tuple[Tensor, list[Tensor]]:
     return F.conv2d(F.leaky_relu(h, 0.2, inplace=True), weight), [x, weight]
 
 
+def _kept_for_a_branch_that_is_left() -> tuple[Tensor, list[Tensor]]:
+    x, weight = randn(4, 8, 8, 8), randn(8, 8, 3, 3)
+    h = F.conv2d(x, weight)
+    h.abs()
+    return F.leaky_relu(h, 0.2, inplace=True), [x, weight]
+
+
 def _parameter_changed_within() -> tuple[Tensor, list[Tensor]]:
     x, weight, shift = randn(4, 8, 8, 8), randn(8, 8, 3, 3), nn.Parameter(torch.randn(1, 8, 1, 1))
     y = normed(x) + shift
@@ -158,6 +165,7 @@ CASES: dict[str, Callable[[], object]] = {
     "frozen norm in low precision": _frozen_norm_in_low_precision,
     "slice normed in low precision": _slice_normed_in_low_precision,
     "noted before a change": _noted_before_a_change,
+    "kept for a branch that is left": _kept_for_a_branch_that_is_left,
     "parameter changed within": _parameter_changed_within,
     "by keyword": _by_keyword,
     "mapped within": _mapped_within,

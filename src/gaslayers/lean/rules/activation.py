@@ -18,6 +18,7 @@ from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.forms import Signs
 from gaslayers.lean.engine.operation import Keep, Operation, is_known, is_small
 from gaslayers.lean.engine.table import rule
+from gaslayers.lean.engine.whole import Whole
 from gaslayers.lean.rules.pure import add_pure, run_in_place, run_pure
 
 add_pure(
@@ -36,16 +37,21 @@ class _KeepSigns:
     Args:
         op: The activation.
         is_above: Tells the side, for NaN as the backward pass takes it.
+        in_place: Whether the activation writes over its input.
     """
 
-    def __init__(self, op: Operation, is_above: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, op: Operation, is_above: Callable[[Tensor], Tensor], *, in_place: bool
+    ) -> None:
         self._outer, self._is_above = op.pass_.outer, is_above
         self.made: Signs | None = None
         x = op.argument(0, "input")
         origin = op.pass_.book.find(x) if isinstance(x, Tensor) and is_known(x) else None
         self._input: Form | None = None
         if origin is not None and not is_small(x):
-            self._input = Choice(op.pass_.book, self._outer).free_form(origin)
+            form = Choice(op.pass_.book, self._outer).free_form(origin)
+            # In place the activation itself would change what this form reads.
+            self._input = None if form is not None and in_place and _reads(form, x) else form
 
     def __call__(self, saved: Tensor) -> Form | None:
         if is_small(saved) or not saved.is_floating_point():
@@ -54,6 +60,13 @@ class _KeepSigns:
             return self._input
         self.made = Signs(Bits(self._is_above(saved), saved.dtype, outer=self._outer))
         return self.made
+
+
+def _reads(form: Form, x: Tensor) -> bool:
+    """Whether a form reads the memory of this tensor."""
+    if isinstance(form, Whole) and form.tensor is not None:
+        return form.tensor.untyped_storage()._cdata == x.untyped_storage()._cdata
+    return any(_reads(part, x) for part in form.parts)
 
 
 def _run(op: Operation, keep: Keep, twin: Callable[..., Tensor], *, in_place: bool) -> Any:
@@ -76,7 +89,9 @@ def _relu(op: Operation) -> Any:
         op.func is F.relu and op.argument(1, "inplace", False)
     )
     # What is not above zero lets nothing through, and NaN is not known to be that.
-    return _run_with_signs(op, _KeepSigns(op, _is_not_at_most_zero), _relu_again, in_place=in_place)
+    return _run_with_signs(
+        op, _KeepSigns(op, _is_not_at_most_zero, in_place=in_place), _relu_again, in_place=in_place
+    )
 
 
 def _is_not_at_most_zero(saved: Tensor) -> Tensor:
@@ -94,7 +109,9 @@ def _leaky_relu(op: Operation) -> Any:
     twin = functools.partial(_leaky_again, slope)
     if not slope >= 0:
         return _run(op, _as_any, twin, in_place=in_place)
-    return _run_with_signs(op, _KeepSigns(op, _is_above_zero), twin, in_place=in_place)
+    return _run_with_signs(
+        op, _KeepSigns(op, _is_above_zero, in_place=in_place), twin, in_place=in_place
+    )
 
 
 def _is_above_zero(saved: Tensor) -> Tensor:
