@@ -57,8 +57,12 @@ if docs_url:
     extensions += ["sphinxext.opengraph", "sphinx_sitemap"]
 
 nitpicky = True
-# The bounds of a field, which pydantic writes into its type: they have no pages.
-nitpick_ignore_regex = [("py:class", r"annotated_types\.\w+")]
+# The bounds of a field, which pydantic writes into its type, and variables of types have no pages.
+nitpick_ignore_regex = [
+    ("py:class", r"annotated_types\.\w+"),
+    ("py:class", r"gaslayers\.lean\.engine\.\w+\._Module"),
+    ("py:class", r"collections\.abc\.Iterator"),
+]
 default_role = "py:obj"
 exclude_patterns = ["_build", "api/backreferences", "gallery/**/*.ipynb", "gallery/**/*.py"]
 templates_path = ["_templates"]

@@ -16,7 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gaslayers import explain_saving, frozen, make_lean, peak_memory, saved_bytes
+from gaslayers import (
+    explain_saving,
+    frozen,
+    lean_saving,
+    make_lean,
+    make_plain,
+    peak_memory,
+    saved_bytes,
+)
 from gaslayers.study.data import load_digits
 
 
@@ -116,3 +124,16 @@ fake = real.clone().requires_grad_()
 for name, network in (("plain", plain), ("lean", lean)):
     with frozen(network):
         print(f"{name:6} frozen, kept {saved_bytes(network, fake):>10,} bytes")
+
+# %%
+# Around a penalty, and back
+# --------------------------
+#
+# ``lean_saving`` is the same as a context, for code that no module's forward pass holds: here a
+# gradient penalty, whose second pass then keeps the same forms. ``make_plain`` undoes
+# ``make_lean``.
+
+make_plain(lean)
+with lean_saving():
+    (slope,) = torch.autograd.grad(lean(fake).sum(), fake, create_graph=True)
+    slope.square().sum((1, 2, 3)).mean().backward()

@@ -19,8 +19,8 @@ def lean_saving(*, recompute: Recompute = "cheap") -> Iterator[None]:
     back to the bit: whole, as a bit an element, as its shape, or as the operator that made it and
     runs again. Gradients of any order, random numbers and buffers stay the same.
 
-    Around `torch.autograd.grad` with ``create_graph=True``, too, what the gradient saves once more
-    is kept in the same form.
+    Around ``torch.autograd.grad`` with ``create_graph=True``, too, what the gradient saves once
+    more is kept in the same form.
 
     Where `torch.compile`, a tracer, `torch.func` or a checkpoint decides what is saved, nothing
     happens.
