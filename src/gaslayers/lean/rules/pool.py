@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,36 +31,12 @@ def _mean(op: Operation) -> Any:
     return run_pure(op, _shape_only)
 
 
-def _rule_of_maximum(axes: int) -> None:
-    """Of pooling over so many axes, whether the indices are asked for or not."""
-
-    def run(op: Operation) -> Any:
-        kernel = _each(op.argument(1, "kernel_size"), axes)
-        stride = _each(op.argument(2, "stride"), axes) or kernel
-        padding = _each(op.argument(3, "padding", 0), axes)
-        dilation = _each(op.argument(4, "dilation", 1), axes)
-        size = op.argument(0, "input").shape[-axes:]
-
-        def keep(saved: Tensor) -> Form | None:
-            if is_small(saved):
-                return None
-            if saved.is_floating_point():
-                return ShapeOnly(saved)
-            starts = [
-                [place * step - before for place in range(count)]
-                for count, step, before in zip(saved.shape[-axes:], stride, padding, strict=True)
-            ]
-            spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-            return Places(saved, size, starts, spans, op.pass_.outer)
-
-        return op.run(keep)
-
-    names = (f"max_pool{axes}d", f"max_pool{axes}d_with_indices", f"_max_pool{axes}d")
-    rule(*named(names, *_HOMES))(run)
+Windows = tuple[list[list[int]], list[int]]
+"""Along each axis, where each window begins; and over how many pixels it reaches."""
 
 
-def _rule_of_adaptive_maximum(axes: int) -> None:
-    """The same where the windows follow from the size that is asked for."""
+def _add_maximum(names: Sequence[str], axes: int, windows: Callable[..., Windows]) -> None:
+    """A rule for pooling over so many axes, whether the indices are asked for or not."""
 
     def run(op: Operation) -> Any:
         size = op.argument(0, "input").shape[-axes:]
@@ -70,20 +46,36 @@ def _rule_of_adaptive_maximum(axes: int) -> None:
                 return None
             if saved.is_floating_point():
                 return ShapeOnly(saved)
-            made = saved.shape[-axes:]
-            starts = [[i * n // m for i in range(m)] for n, m in zip(size, made, strict=True)]
-            spans = [-(-n // m) + 1 for n, m in zip(size, made, strict=True)]
+            starts, spans = windows(op, size, saved.shape[-axes:])
             return Places(saved, size, starts, spans, op.pass_.outer)
 
         return op.run(keep)
 
-    names = (f"adaptive_max_pool{axes}d", f"adaptive_max_pool{axes}d_with_indices")
-    rule(*named(names, *_HOMES))(run)
+    every = [name + suffix for name in names for suffix in ("", "_with_indices")]
+    rule(*named(every, *_HOMES))(run)
+
+
+def _windows(op: Operation, size: Sequence[int], made: Sequence[int]) -> Windows:
+    axes = len(size)
+    kernel = _each(op.argument(1, "kernel_size"), axes)
+    stride = _each(op.argument(2, "stride"), axes) or kernel
+    padding = _each(op.argument(3, "padding", 0), axes)
+    dilation = _each(op.argument(4, "dilation", 1), axes)
+    starts = [
+        [place * step - before for place in range(count)]
+        for count, step, before in zip(made, stride, padding, strict=True)
+    ]
+    return starts, [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+
+
+def _adaptive_windows(_: Operation, size: Sequence[int], made: Sequence[int]) -> Windows:
+    starts = [[i * n // m for i in range(m)] for n, m in zip(size, made, strict=True)]
+    return starts, [-(-n // m) + 1 for n, m in zip(size, made, strict=True)]
 
 
 for _axes in (1, 2, 3):
-    _rule_of_maximum(_axes)
-    _rule_of_adaptive_maximum(_axes)
+    _add_maximum([f"max_pool{_axes}d"], _axes, _windows)
+    _add_maximum([f"adaptive_max_pool{_axes}d"], _axes, _adaptive_windows)
 
 
 def _each(value: Any, axes: int) -> list[int]:
