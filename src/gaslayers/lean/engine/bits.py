@@ -1,19 +1,15 @@
-"""The form of a tensor of two values: a bit an element."""
+"""The form of a tensor of two values: one bit per element."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.whole import Hooks, Whole
-
-_GATHER = 0x0102040810204080  # moves the lowest bits of eight bytes into the highest byte
-_SHIFT = 56
+from gaslayers.lean.native.bits import NOT_ZERO, Test, pack, unpack
 
 
 def _fills_its_memory(tensor: Tensor) -> bool:
@@ -23,13 +19,14 @@ def _fills_its_memory(tensor: Tensor) -> bool:
 
 
 class Bits(Form):
-    """Where a mask is true, in the order of memory.
+    """For which elements a test holds, in the order of memory.
 
     Args:
-        mask: Of bools; its memory is written over.
+        tensor: Floating-point, or a mask of bools.
+        test: What is asked of each element.
         dtype: Of what comes back.
-        low: What comes back where the mask is false.
-        high: What comes back where it is true.
+        low: What comes back where the test does not hold.
+        high: What comes back where it does.
         outer: Hooks around the engine, which take the bits.
     """
 
@@ -39,23 +36,20 @@ class Bits(Form):
 
     def __init__(
         self,
-        mask: Tensor,
+        tensor: Tensor,
+        test: Test,
         dtype: torch.dtype,
         *,
         low: float = 0.0,
         high: float = 1.0,
         outer: Hooks | None = None,
     ) -> None:
-        if not _fills_its_memory(mask):
-            mask = mask.contiguous()
-        self._shape, self._stride = mask.shape, mask.stride()
+        if not _fills_its_memory(tensor):
+            tensor, test = test.holds(tensor).contiguous(), NOT_ZERO
+        self._shape, self._stride = tensor.shape, tensor.stride()
         self._dtype, self._low, self._high = dtype, low, high
-        line = mask.as_strided((mask.numel(),), (1,)).view(torch.uint8)
-        missing = -line.numel() % 8
-        if missing:
-            line = F.pad(line, (0, missing))
-        words = line.view(torch.int64).mul_(_GATHER).bitwise_right_shift_(_SHIFT)
-        self._packed = Whole(words.to(torch.uint8), outer)
+        line = tensor.detach().as_strided((tensor.numel(),), (1,))
+        self._packed = Whole(pack(line, test), outer)
 
     @property
     def parts(self) -> Sequence[Form]:
@@ -63,21 +57,11 @@ class Bits(Form):
         return (self._packed,)
 
     def restore(self) -> Tensor:
-        """One of the two values an element."""
+        """One of the two values per element."""
         packed = self._packed.restore()
-        # One that is fake is not for later.
-        eights = _eights if type(packed) is Tensor else _eights.__wrapped__
-        values = eights(self._dtype, packed.device, self._low, self._high)
-        line = F.embedding(packed.to(torch.int32), values)
-        return line.view(-1).as_strided(self._shape, self._stride)
-
-
-@functools.lru_cache(maxsize=64)
-def _eights(dtype: torch.dtype, device: torch.device, low: float, high: float) -> Tensor:
-    """The eight values that each byte stands for: (256, 8)."""
-    places = torch.arange(8, device=device)
-    bits = torch.arange(256, device=device)[:, None].bitwise_right_shift(places).bitwise_and(1) != 0
-    if dtype == torch.bool:
-        return bits
-    # One after the other, since a number times infinity may be none.
-    return torch.full((256, 8), low, dtype=dtype, device=device).masked_fill_(bits, high)
+        made = torch.empty_strided(
+            self._shape, self._stride, dtype=self._dtype, device=packed.device
+        )
+        line = made.as_strided((made.numel(),), (1,))
+        unpack(packed, line, self._low, self._high)
+        return made

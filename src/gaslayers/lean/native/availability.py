@@ -38,12 +38,16 @@ def are_compiled() -> bool:
     return load().kernels is not None
 
 
-def takes(x: Tensor) -> bool:
-    """Whether the kernels take tensors of this kind here."""
+def run_on(x: Tensor) -> bool:
+    """Whether kernels run on tensors of this kind here, whatever their dtype."""
     return (
         type(x) in _KINDS
-        and x.dtype in DTYPES
         and x.is_cpu
         and not (_off or torch.compiler.is_compiling())
         and are_compiled()
     )
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels take tensors of this kind here."""
+    return x.dtype in DTYPES and run_on(x)

@@ -265,6 +265,28 @@ class Door:
                     raise Misfit("a map that is written shares memory with one that is read")
 
 
+def line(values: Tensor, dtype: torch.dtype, size: int) -> int:
+    """Where so many values of any dtype are, one after the other; 0: of a fake tensor, or of none.
+
+    Raises:
+        Misfit: They are not.
+    """
+    try:
+        if (
+            type(values) not in KINDS
+            or values.dtype is not dtype
+            or values.numel() != size
+            or not values.is_contiguous()
+            or not values.is_cpu
+            or values.is_neg()
+        ):
+            raise Misfit(f"no line of {size} values of {dtype}: {describe(values)}")
+        is_real = type(values) in _REAL
+        return (values.data_ptr() or _refuse(values)) if is_real else 0
+    except RuntimeError as error:  # of a sparse tensor, or one that a transform wrapped
+        raise Misfit(str(error)) from error
+
+
 def _refuse(values: Tensor) -> int:
     """What takes the place of an address of zero."""
     if values.numel() > 0:

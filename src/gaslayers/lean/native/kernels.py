@@ -14,6 +14,7 @@ from gaslayers.lean.native.structures import STRUCTURES
 
 _NAMES = ("measure", "normalize", "normalize_backward", "pool", "unpool")
 _OF_FLOATS = ("image_gradient", "image_stage")
+_OF_BITS = ("pack_bits", "unpack_bits")
 
 _NO_MEMORY, _NOT_EXACT = 1, 2
 """``enum answer`` of threads.h."""
@@ -40,11 +41,13 @@ class Kernels:
             openmp.omp_get_num_threads,
             openmp.GOMP_barrier,
         )
-        self._functions = {
+        self._functions: dict[tuple[str, torch.dtype | None], ctypes._NamedFuncPointer] = {
             (name, dtype): self._function(compiled, f"{name}_{real}")
             for dtype, real in DTYPES.items()
             for name in (_NAMES + _OF_FLOATS if dtype == torch.float32 else _NAMES)
         }
+        for name in _OF_BITS:
+            self._functions[name, None] = self._function(compiled, name)
 
     @staticmethod
     def _function(compiled: ctypes.CDLL, name: str) -> ctypes._NamedFuncPointer:
@@ -52,8 +55,10 @@ class Kernels:
         function.argtypes = [ctypes.c_char_p, ctypes.c_uint]  # what is in these bytes stays there
         return function
 
-    def run(self, name: str, dtype: torch.dtype, call: bytes) -> None:
+    def run(self, name: str, dtype: torch.dtype | None, call: bytes) -> None:
         """Run the kernel of this name for this dtype; what ``call`` is, its C file says.
+
+        One for any dtype has none.
 
         Raises:
             MemoryError: If there is none left for the kernel to work in.

@@ -21,10 +21,14 @@ IMAGE_CALL = Struct("=" + "QqQ2qd" + "Q4q" + "Q" + "11q" + "2QqQQ")
 STAGE_CALL = Struct("=" + "2Q4q3Q" + "12q" + "d" + "q4Q3qQ")
 """``struct stage_call`` of image_stage.c: image, weight and results, sizes, what it works in."""
 
+BITS_CALL = Struct("=" + "3Q" + "4q")
+"""``struct bits_call`` of bits.c: values, bits, a table, sizes, the test."""
+
 STRUCTURES = {
     "norm_call": NORM_CALL,
     "pool_call": POOL_CALL,
     "image_call": IMAGE_CALL,
     "stage_call": STAGE_CALL,
+    "bits_call": BITS_CALL,
 }
 """By the name that C has for each."""

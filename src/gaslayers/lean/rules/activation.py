@@ -19,6 +19,7 @@ from gaslayers.lean.engine.forms import Signs
 from gaslayers.lean.engine.operation import Keep, Operation, is_known, is_small
 from gaslayers.lean.engine.table import rule
 from gaslayers.lean.engine.whole import Whole
+from gaslayers.lean.native.bits import ABOVE_ZERO, NOT_AT_MOST_ZERO, NOT_ZERO, Test
 from gaslayers.lean.rules.pure import add_pure, run_in_place, run_pure
 
 add_pure(
@@ -36,12 +37,12 @@ class _KeepSigns:
 
     Args:
         op: The activation.
-        is_above: Tells the side, for NaN as the backward pass takes it.
+        is_above: Tells the side; of NaN the one that the backward pass takes.
         in_place: Whether the activation writes over its input.
     """
 
     def __init__(
-        self, op: Operation, is_above: Callable[[Tensor], Tensor], *, in_place: bool
+        self, op: Operation, is_above: Test, *, in_place: bool
     ) -> None:
         self._outer, self._is_above = op.pass_.outer, is_above
         self.made: Signs | None = None
@@ -58,7 +59,7 @@ class _KeepSigns:
             return None
         if self._input is not None:
             return self._input
-        self.made = Signs(Bits(self._is_above(saved), saved.dtype, outer=self._outer))
+        self.made = Signs(Bits(saved, self._is_above, saved.dtype, outer=self._outer))
         return self.made
 
 
@@ -90,12 +91,8 @@ def _relu(op: Operation) -> Any:
     )
     # What is not above zero lets nothing through, and NaN is not known to be that.
     return _run_with_signs(
-        op, _KeepSigns(op, _is_not_at_most_zero, in_place=in_place), _relu_again, in_place=in_place
+        op, _KeepSigns(op, NOT_AT_MOST_ZERO, in_place=in_place), _relu_again, in_place=in_place
     )
-
-
-def _is_not_at_most_zero(saved: Tensor) -> Tensor:
-    return (saved <= 0).logical_not_()
 
 
 def _relu_again(input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  # PyTorch's name
@@ -110,12 +107,8 @@ def _leaky_relu(op: Operation) -> Any:
     if not slope >= 0:
         return _run(op, _as_any, twin, in_place=in_place)
     return _run_with_signs(
-        op, _KeepSigns(op, _is_above_zero, in_place=in_place), twin, in_place=in_place
+        op, _KeepSigns(op, ABOVE_ZERO, in_place=in_place), twin, in_place=in_place
     )
-
-
-def _is_above_zero(saved: Tensor) -> Tensor:
-    return saved > 0
 
 
 def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
@@ -160,7 +153,9 @@ class _KeepInside:
             # This kernel compares in float32, which a bound in fewer bits would not be equal to.
             values = saved.float() if saved.dtype.itemsize < 4 else saved
             inside = (values <= low).logical_or_(values >= high).logical_not_()
-        return Bits(inside, saved.dtype, low=outside, high=between, outer=self._outer)
+        return Bits(
+            inside, NOT_ZERO, saved.dtype, low=outside, high=between, outer=self._outer
+        )
 
 
 @functools.cache

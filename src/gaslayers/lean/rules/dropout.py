@@ -15,6 +15,7 @@ from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.operation import Operation, is_small
 from gaslayers.lean.engine.table import rule
 from gaslayers.lean.engine.whole import Whole
+from gaslayers.lean.native.bits import NOT_ZERO
 
 
 @rule(F.dropout, torch.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
@@ -24,12 +25,12 @@ def _dropout(op: Operation) -> Any:
 
     def keep(saved: Tensor) -> Form | None:
         if saved.dtype == torch.bool:  # a kernel's own mask, and its own way to scale
-            return None if is_small(saved) else Bits(saved.clone(), torch.bool, outer=outer)
+            return None if is_small(saved) else Bits(saved, NOT_ZERO, torch.bool, outer=outer)
         if is_small(saved) or saved.shape != x.shape:  # one number a channel
             noise.append(Whole(saved, outer))
         else:
             factor = _reciprocal(1 - p, saved.dtype)
-            noise.append(Bits(saved != 0, saved.dtype, high=factor, outer=outer))
+            noise.append(Bits(saved, NOT_ZERO, saved.dtype, high=factor, outer=outer))
         return noise[-1]
 
     origin = op.origin(x)

@@ -1,0 +1,152 @@
+"""Which values pass a test, one bit per value, and the way back to one of two values per bit.
+
+By a kernel of our own, in one pass over the map; or by PyTorch's operators, which take five.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import functional as F
+
+from gaslayers.lean.native.availability import run_on
+from gaslayers.lean.native.door import Misfit, line
+from gaslayers.lean.native.kernels import kernels
+from gaslayers.lean.native.structures import BITS_CALL
+
+_EIGHT = 8
+_GATHER = 0x0102040810204080  # moves the lowest bits of eight bytes into the highest byte
+_SHIFT = 56
+
+
+class Test(NamedTuple):
+    """What a bit says of a value.
+
+    Args:
+        code: ``enum test`` of bits.c.
+        holds: The same by PyTorch's operators, as a new tensor of bools.
+    """
+
+    code: int
+    holds: Callable[[Tensor], Tensor]
+
+
+ABOVE_ZERO = Test(0, lambda values: values > 0)
+NOT_AT_MOST_ZERO = Test(1, lambda values: (values <= 0).logical_not_())
+"""What is no number passes, too."""
+NOT_ZERO = Test(2, lambda values: values != 0)
+
+
+def pack(values: Tensor, test: Test) -> Tensor:
+    """The bits of a line of values, the first one lowest.
+
+    Shape:
+        - values: (count,), floating-point or bool, without gaps.
+        - Output: (ceil(count / 8),), uint8.
+    """
+    count = values.numel()
+    if not run_on(values) or values.dtype not in _INFINITIES:
+        return _pack(values, test)
+    try:
+        read = line(values, values.dtype, count)
+        bits = torch.empty(_bytes_of(count), dtype=torch.uint8, device=values.device)
+        made = line(bits, torch.uint8, bits.numel())
+    except Misfit:
+        return _pack(values, test)
+    size, infinity = values.dtype.itemsize, _INFINITIES[values.dtype]
+    if read:  # of fake tensors there is nothing to do
+        call = BITS_CALL.pack(read, made, 0, count, size, infinity, test.code)
+        kernels().run("pack_bits", None, call)
+    return bits
+
+
+def unpack(bits: Tensor, values: Tensor, low: float, high: float) -> None:
+    """Write one of two values per bit.
+
+    Args:
+        bits: As from `pack`.
+        values: (count,), without gaps; is written over.
+        low: Where the test did not hold.
+        high: Where it did.
+    """
+    table = values_of_bytes(values.dtype, bits.device, low, high, is_fake=_is_fake(bits))
+    if not run_on(bits) or values.dtype not in _INFINITIES:
+        return _unpack(bits, values, table)
+    count = values.numel()
+    try:
+        read, written = line(bits, torch.uint8, _bytes_of(count)), line(values, values.dtype, count)
+        numbers = line(table, values.dtype, table.numel())
+    except Misfit:
+        return _unpack(bits, values, table)
+    if read and written:
+        call = BITS_CALL.pack(written, read, numbers, count, values.dtype.itemsize, 0, 0)
+        kernels().run("unpack_bits", None, call)
+    return None
+
+
+def _bytes_of(count: int) -> int:
+    return -(-count // _EIGHT)
+
+
+def _is_fake(tensor: Tensor) -> bool:
+    return isinstance(tensor, FakeTensor)
+
+
+def _pack(values: Tensor, test: Test) -> Tensor:
+    """The same by PyTorch's operators."""
+    flags = test.holds(values).view(torch.uint8)
+    missing = -flags.numel() % _EIGHT
+    if missing:
+        flags = F.pad(flags, (0, missing))
+    words = flags.view(torch.int64).mul_(_GATHER).bitwise_right_shift_(_SHIFT)
+    return words.to(torch.uint8)
+
+
+def _unpack(bits: Tensor, values: Tensor, table: Tensor) -> None:
+    """The same by PyTorch's operators."""
+    made = F.embedding(bits.flatten().to(torch.int32), table).view(-1)
+    values.copy_(made[: values.numel()])
+
+
+@functools.lru_cache(maxsize=64)
+def _values_of_bytes(dtype: torch.dtype, device: torch.device, low: float, high: float) -> Tensor:
+    places = torch.arange(_EIGHT, device=device)
+    bytes_ = torch.arange(256, device=device)[:, None]
+    bits = bytes_.bitwise_right_shift(places).bitwise_and(1) != 0
+    if dtype == torch.bool:
+        return bits
+    # One after the other, since a number times infinity may be none.
+    return torch.full((256, _EIGHT), low, dtype=dtype, device=device).masked_fill_(bits, high)
+
+
+def values_of_bytes(
+    dtype: torch.dtype, device: torch.device, low: float, high: float, *, is_fake: bool
+) -> Tensor:
+    """The eight values that each byte stands for: (256, 8). One that is fake is not for later."""
+    make = _values_of_bytes.__wrapped__ if is_fake else _values_of_bytes
+    return make(dtype, device, low, high)
+
+
+def _infinity(dtype: torch.dtype) -> int:
+    """Infinity's bytes as an integer."""
+    if dtype == torch.bool:
+        return 1
+    formats = {torch.float64: ("d", "q"), torch.float32: ("f", "i"), torch.float16: ("e", "h")}
+    if dtype == torch.bfloat16:  # the upper half of a float32
+        return _infinity(torch.float32) >> 16
+    real, integer = formats[dtype]
+    (value,) = struct.unpack(integer, struct.pack(real, float("inf")))
+    return int(value)
+
+
+_INFINITIES = {
+    dtype: _infinity(dtype)
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool)
+}
+"""By the types of values that the kernel reads."""

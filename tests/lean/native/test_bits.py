@@ -1,0 +1,122 @@
+"""One bit per value, by the kernel and by PyTorch's operators: the same bits, and the way back."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from gaslayers.lean.native import availability, bits, kernels
+from gaslayers.lean.native.compiling import library_path
+from gaslayers.lean.native.kernels import Kernels
+from tests.lean.native.needs import CAPABILITIES, needs_kernels
+
+TESTS = {
+    "above zero": bits.ABOVE_ZERO,
+    "not at most zero": bits.NOT_AT_MOST_ZERO,
+    "not zero": bits.NOT_ZERO,
+}
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool)
+COUNTS = (1, 7, 8, 9, 1023, 1024, 1025, 8 * 4096 + 3, 100_001)
+
+
+def special(count: int, dtype: torch.dtype) -> Tensor:
+    """Numbers of all kinds, in a line that ends with its memory."""
+    if dtype == torch.bool:
+        return torch.arange(count) % 3 == 0
+    info = torch.finfo(dtype)
+    kinds = [0.0, -0.0, 1.5, -1.5, torch.inf, -torch.inf, torch.nan, info.tiny, -info.tiny]
+    kinds += [info.max, info.min, info.smallest_normal / 2, -info.smallest_normal / 2]
+    line = torch.tensor(kinds, dtype=dtype).repeat(-(-count // len(kinds)))[:count].clone()
+    line[-1:] = torch.tensor(-torch.nan)  # with its sign
+    return line
+
+
+def expected_bits(values: Tensor, test: bits.Test) -> list[bool]:
+    """By Python, one value after the other."""
+    asked = {
+        bits.ABOVE_ZERO.code: lambda value: value > 0,
+        bits.NOT_AT_MOST_ZERO.code: lambda value: not value <= 0,
+        bits.NOT_ZERO.code: lambda value: value != 0,
+    }[test.code]
+    return [bool(asked(value)) for value in values.tolist()]
+
+
+def one_by_one(packed: Tensor, count: int) -> list[bool]:
+    return [bool(packed[i // 8].item() >> i % 8 & 1) for i in range(count)]
+
+
+@pytest.fixture(params=[*CAPABILITIES, "PyTorch's operators"])
+def _level(request, monkeypatch):
+    """Each library that this processor can run, and none; says that it ran."""
+    if request.param == "PyTorch's operators":
+        with availability.switched_off():
+            yield
+        return
+    if not availability.are_compiled():
+        pytest.skip("no kernels were compiled here")
+    real = Kernels(library_path(request.param))
+    run = mock.Mock(side_effect=real.run)
+    monkeypatch.setattr(kernels, "load", lambda: mock.Mock(kernels=mock.Mock(run=run)))
+    yield
+    assert {call.args[0] for call in run.call_args_list} == {"pack_bits", "unpack_bits"}
+
+
+@pytest.fixture(params=[1, 2, 7])
+def _threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_level", "_threads")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_are_those_of_a_slow_loop_and_give_two_values_back(dtype: torch.dtype) -> None:
+    for name, test in TESTS.items():
+        for count in COUNTS:
+            values = special(count, dtype)
+            packed = bits.pack(values, test)
+            assert packed.shape == (-(-count // 8),), name
+            if count < 2000:
+                assert one_by_one(packed, count) == expected_bits(values, test), name
+            made = torch.empty(count, dtype=dtype)
+            bits.unpack(packed, made, -2.0, torch.inf)
+            low, high = (False, True) if dtype == torch.bool else (-2.0, torch.inf)
+            mask = test.holds(values)
+            wanted = torch.where(mask, torch.tensor(high), torch.tensor(low)).to(dtype)
+            assert torch.equal(made, wanted), (name, count)
+
+
+@needs_kernels
+@pytest.mark.parametrize("break_it", ["short", "strided", "other dtype"])
+def test_what_does_not_fit_goes_to_pytorchs_operators(break_it: str) -> None:
+    values = special(4096, torch.float32)
+    packed = bits.pack(values, bits.ABOVE_ZERO)
+    broken = {
+        "short": packed[:-1],
+        "strided": packed.repeat_interleave(2)[::2],
+        "other dtype": packed.to(torch.int64),
+    }[break_it]
+    made = torch.empty_like(values)
+    if break_it == "short":
+        with pytest.raises(RuntimeError):
+            bits.unpack(broken, made, 0.0, 1.0)
+        return
+    bits.unpack(broken, made, 0.0, 1.0)
+    assert torch.equal(made, (values > 0).float())
+
+
+@needs_kernels
+def test_fake_tensors_take_the_memory_of_real_ones() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        values = torch.empty(4099)
+        packed = bits.pack(values, bits.ABOVE_ZERO)
+        made = torch.empty(4099)
+        bits.unpack(packed, made, 0.0, 1.0)
+    assert packed.shape == (513,)
+    assert packed.dtype == torch.uint8
