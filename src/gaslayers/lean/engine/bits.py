@@ -9,13 +9,7 @@ from torch import Tensor
 
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.whole import Hooks, Whole
-from gaslayers.lean.native.bits import NOT_ZERO, Test, pack, unpack
-
-
-def _fills_its_memory(tensor: Tensor) -> bool:
-    """Whether its elements lie side by side in some order, so that they can be read as a line."""
-    reach = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    return reach + 1 == tensor.numel()
+from gaslayers.lean.native.bits import NOT_ZERO, Test, fills_its_memory, pack, unpack
 
 
 class Bits(Form):
@@ -30,7 +24,7 @@ class Bits(Form):
         outer: Hooks around the engine, which take the bits.
     """
 
-    __slots__ = ("_dtype", "_high", "_low", "_packed", "_shape", "_stride")
+    __slots__ = ("_dtype", "_high", "_low", "_packed", "_shape", "stride")
 
     reason = "it has two values, or on which side of a bound it is decides"
 
@@ -44,9 +38,9 @@ class Bits(Form):
         high: float = 1.0,
         outer: Hooks | None = None,
     ) -> None:
-        if not _fills_its_memory(tensor):
+        if not fills_its_memory(tensor):
             tensor, test = test.holds(tensor).contiguous(), NOT_ZERO
-        self._shape, self._stride = tensor.shape, tensor.stride()
+        self._shape, self.stride = tensor.shape, tensor.stride()
         self._dtype, self._low, self._high = dtype, low, high
         line = tensor.detach().as_strided((tensor.numel(),), (1,))
         self._packed = Whole(pack(line, test), outer)
@@ -56,11 +50,15 @@ class Bits(Form):
         """The bits."""
         return (self._packed,)
 
+    def packed(self) -> Tensor:
+        """The bits, eight to a byte."""
+        return self._packed.restore()
+
     def restore(self) -> Tensor:
         """One of the two values per element."""
-        packed = self._packed.restore()
+        packed = self.packed()
         made = torch.empty_strided(
-            self._shape, self._stride, dtype=self._dtype, device=packed.device
+            self._shape, self.stride, dtype=self._dtype, device=packed.device
         )
         line = made.as_strided((made.numel(),), (1,))
         unpack(packed, line, self._low, self._high)

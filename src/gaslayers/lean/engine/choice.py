@@ -12,9 +12,6 @@ from gaslayers.lean.engine.whole import Hooks
 MOST_MAPS_MOVED = 32
 """A tensor is made again by reading and writing at most so many times its own bytes."""
 
-MOST_MAPS_FREE = 4
-"""The same in place of bits."""
-
 MOST_STEPS = 50
 """A tensor is made again by a row of at most so many operators, views included."""
 
@@ -64,20 +61,6 @@ class Choice:
         too_much = cost.kept > limit if origin.prefers_inputs else cost.kept >= limit
         too_far = cost.moved > MOST_MAPS_MOVED * origin.byte_count or cost.dear > MOST_DEAR
         if too_much or too_far:
-            return None
-        return self._build(origin)
-
-    def free_form(self, origin: Origin) -> Form | None:
-        """A form that keeps nothing more and takes a pass or two over the map; None: there is none.
-
-        It takes less time than to write down bits and to read them.
-        """
-        if origin.kept is not None:
-            return origin.kept
-        if origin.operator is None:
-            return None
-        cost = self._cost(origin, is_last=True)
-        if cost.kept or cost.dear or cost.moved > MOST_MAPS_FREE * origin.byte_count:
             return None
         return self._build(origin)
 

@@ -63,7 +63,7 @@ class Saving(TorchFunctionMode):
             if torch.is_grad_enabled():
                 saving = me()
                 if saving is not None:
-                    saving.remember(tensor, form)
+                    saving.remember(tensor, form.of_values)
             return tensor
 
         setattr(pack, OWN, True)

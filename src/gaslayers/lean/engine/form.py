@@ -22,6 +22,11 @@ class Form(ABC):
         """The tensor, or one that is as good for the operator that saved it."""
 
     @property
+    def of_values(self) -> Form:
+        """The form for an operator that reads values, and not what else `restore` may give."""
+        return self
+
+    @property
     def parts(self) -> Sequence[Form]:
         """The forms that it is made of."""
         return ()

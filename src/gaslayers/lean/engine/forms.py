@@ -2,7 +2,7 @@
 
 - `Whole`: the tensor itself, with its version.
 - `ShapeOnly`: nothing but sizes, for an operator whose backward pass reads no values.
-- `Bits`: a bit an element, of a tensor of two values or for one that reads which of two it is.
+- `Bits`: one bit per element, of a tensor of two values or for one that reads which of two it is.
 - `View`: another view of memory that is kept whole.
 - `Signs`: the same of the side of zero, or the whole tensor where that is kept anyway.
 - `Again`: the operator that made it, and the forms of what that one read.
@@ -88,36 +88,49 @@ class View(Form):
 
 
 class Signs(Form):
-    """A bit an element: one of two values comes back.
+    """On which side of zero each element is.
 
     Where the tensor whose signs these are is kept whole for another operator, the bits are let go
     and it comes back itself.
+
+    Args:
+        bits: Theirs.
+        are_read: Whether the backward pass reads bits: where it is not differentiated itself, a
+            line of bytes comes back, and else one of two values per element.
     """
 
-    __slots__ = ("_bits", "_whole")
+    __slots__ = ("_are_read", "_whole", "bits")
 
     reason = "on which side of zero it is decides"
 
-    def __init__(self, bits: Bits) -> None:
-        self._bits: Bits | None = bits
+    def __init__(self, bits: Bits, *, are_read: bool) -> None:
+        self.bits: Bits | None = bits
+        self._are_read = are_read
         self._whole: Whole | None = None
 
     @property
-    def parts(self) -> Sequence[Form]:
+    def of_values(self) -> Form:
         """The bits, or the tensor that they are read from."""
-        return [form for form in (self._bits, self._whole) if form is not None]
+        return self.parts[0]
+
+    @property
+    def parts(self) -> Sequence[Form]:
+        """The same."""
+        return [form for form in (self.bits, self._whole) if form is not None]
 
     def read_from(self, whole: Whole) -> None:
         """Let the bits go: this tensor has the same signs, and is kept anyway."""
-        self._whole, self._bits = whole, None
+        self._whole, self.bits = whole, None
 
     def restore(self) -> Tensor:
-        """A tensor with the same signs."""
+        """The bits, or a tensor with the same signs."""
         if self._whole is not None:
             return self._whole.restore()
-        if self._bits is None:
+        if self.bits is None:
             raise AssertionError("Signs: neither bits nor a tensor to read them from")
-        return self._bits.restore()
+        if self._are_read and not torch.is_grad_enabled():
+            return self.bits.packed()
+        return self.bits.restore()
 
 
 class Again(Form):

@@ -24,6 +24,11 @@ SMALLEST_BYTES = 4096
 """Smaller tensors are kept whole: the work on a form would cost more than it is worth."""
 
 
+MUCH_LARGER = 4
+"""An input is held on to for a result of so many times its bytes: it may be gone when one of the
+two has to be kept."""
+
+
 def is_small(tensor: Tensor) -> bool:
     """Whether a tensor is kept whole whatever made it: told by the memory that this would hold."""
     return tensor.untyped_storage().nbytes() < SMALLEST_BYTES
@@ -67,12 +72,14 @@ class Operation:
         kwargs: Those by keyword.
     """
 
-    __slots__ = ("_keep", "args", "func", "kwargs", "pass_")
+    __slots__ = ("_keep", "args", "func", "instead", "kwargs", "pass_")
 
     def __init__(
         self, pass_: Pass, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> None:
         self.pass_, self.func, self.args, self.kwargs = pass_, func, args, kwargs
+        self.instead: Callable[[], Any] | None = None
+        """What runs in the operator's place and gives the same, with a backward pass of its own."""
         self._keep: Keep | None = None
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
@@ -87,9 +94,13 @@ class Operation:
         """
         self._keep = keep
         try:
-            return self.func(*self.args, **self.kwargs)
+            return self.call() if self.instead is None else self.instead()
         finally:
-            self._keep = None
+            self._keep = self.instead = None
+
+    def call(self) -> Any:
+        """Call the operator itself."""
+        return self.func(*self.args, **self.kwargs)
 
     def form_of(self, saved: Tensor) -> Form | None:
         """What the rule says about a tensor that the operator saves."""
@@ -144,6 +155,11 @@ class Operation:
             precision = Precision.of(result)
         origin = self.pass_.book.record(result, operator, inputs, moved_bytes, precision)
         origin.prefers_inputs, origin.is_dear = prefers_inputs, is_dear
+        origin.holds = [
+            self.pass_.book.keep(read, self.pass_.outer)
+            for read in inputs
+            if MUCH_LARGER * read.held_bytes <= origin.held_bytes and read.can_be_kept
+        ]
         return origin
 
 

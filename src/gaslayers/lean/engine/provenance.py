@@ -51,6 +51,7 @@ class Origin:
         "byte_count",
         "held",
         "held_bytes",
+        "holds",
         "inputs",
         "is_dear",
         "is_parameter",
@@ -81,6 +82,7 @@ class Origin:
         self.prefers_inputs = False
         self.is_dear = False
         self.held: Form | None = None
+        self.holds: Sequence[Form] = ()
         self.signs: weakref.ref[Signs] | None = None
         self._tensor = weakref.ref(tensor)
         self._storage = storage
@@ -97,6 +99,11 @@ class Origin:
         """The tensor, where it lives and was not changed in place."""
         tensor = self._tensor()
         return tensor if tensor is not None and tensor._version == self.key[-1] else None
+
+    @property
+    def can_be_kept(self) -> bool:
+        """Whether it is there to be kept, and is nobody's to keep anyway."""
+        return self.tensor is not None and not self.is_parameter
 
     @property
     def kept(self) -> Whole | None:

@@ -16,10 +16,10 @@ class Version:
     PyTorch refuses a backward pass through a changed tensor, whatever of it the operator reads.
     """
 
-    __slots__ = ("_counter", "_kind", "_shape", "_version")
+    __slots__ = ("_counter", "_shape", "_version")
 
     def __init__(self, tensor: Tensor) -> None:
-        self._kind, self._shape, self._version = tensor.type(), tensor.shape, tensor._version
+        self._shape, self._version = tensor.shape, tensor._version
         # A detached tensor counts together with the original, and still does without its memory.
         self._counter = tensor.detach()
         self._counter.data = tensor.new_empty(0)
@@ -28,7 +28,7 @@ class Version:
         """Raise PyTorch's error where the tensor was changed."""
         found = self._counter._version
         if found != self._version:
-            raise changed(self._kind, self._shape, found, self._version)
+            raise changed(self._counter.type(), self._shape, found, self._version)
 
 
 def changed(kind: str, shape: tuple[int, ...], found: int, expected: int) -> RuntimeError:

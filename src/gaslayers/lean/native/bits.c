@@ -1,4 +1,5 @@
-/* Which values pass a test, a bit each, and the way back to one of two values a bit.
+/* Which values pass a test, one bit each; the way back to one of two values per bit; and the gradient
+   of a rectifier, which reads nothing but bits.
 
    Values are read as the integers that their bytes are, of which a floating-point number's sign and
    magnitude tell all that the tests ask: so one loop does for every type of so many bytes. */
@@ -9,12 +10,14 @@
 
 struct bits_call {
     void *values;
-    uint8_t *bits; /* of eight values a byte, the first one lowest */
-    const void *table; /* for each byte the eight values that it stands for */
+    uint8_t *bits; /* of eight values per byte, the first one lowest */
+    const void *table; /* for each byte the eight values, or masks, that it stands for */
+    const void *grads; /* of what the rectifier made */
     int64_t count; /* values */
-    int64_t size; /* bytes a value: 1, 2, 4 or 8 */
+    int64_t size; /* bytes per value: 1, 2, 4 or 8 */
     int64_t infinity; /* as an integer; what is larger, but for its sign, is no number */
     int64_t test;
+    double slope; /* of the rectifier, where a bit is not set; 0: of a ReLU */
 };
 
 /* What Python takes it for, too: see structures.py. */
@@ -48,6 +51,14 @@ INLINE uint8_t gathered(const uint8_t *flags)
     return (uint8_t)(word * 0x0102040810204080u >> 56);
 }
 
+static int run_bits(void (*share)(void *), const struct bits_call *call, unsigned threads)
+{
+    struct bits_call own = *call;
+    int64_t worthwhile = bytes_of(call) / WORTHWHILE + 1;
+    openmp.run_parallel(share, &own, (unsigned)smaller(threads, worthwhile), 0);
+    return DONE;
+}
+
 #define INTEGER int8_t
 #define NAME(name) name##_1
 #include "bits_loops.h"
@@ -69,6 +80,21 @@ INLINE uint8_t gathered(const uint8_t *flags)
 #define INTEGER int64_t
 #define NAME(name) name##_8
 #include "bits_loops.h"
+#undef INTEGER
+#undef NAME
+
+#define REAL float
+#define INTEGER int32_t
+#define NAME(name) name##_float
+#include "rectifier_loops.h"
+#undef REAL
+#undef INTEGER
+#undef NAME
+
+#define REAL double
+#define INTEGER int64_t
+#define NAME(name) name##_double
+#include "rectifier_loops.h"
 
 /* With the size known when compiling, values are copied by few instructions. */
 #define RUN(name) \
@@ -91,14 +117,6 @@ static void unpack_share(void *argument)
     const struct bits_call *call = argument;
     struct share bytes = share_of(bytes_of(call));
     RUN(unpack)
-}
-
-static int run_bits(void (*share)(void *), const struct bits_call *call, unsigned threads)
-{
-    struct bits_call own = *call;
-    int64_t worthwhile = bytes_of(call) / WORTHWHILE + 1;
-    openmp.run_parallel(share, &own, (unsigned)smaller(threads, worthwhile), 0);
-    return DONE;
 }
 
 /* `values` -> `bits` */

@@ -1,6 +1,6 @@
-"""Which values pass a test, one bit per value, and the way back to one of two values per bit.
+"""Which values pass a test, one bit per value, and what is computed from such bits.
 
-By a kernel of our own, in one pass over the map; or by PyTorch's operators, which take five.
+By kernels of our own, in one pass over the map; or by PyTorch's operators, which take five.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from gaslayers.lean.native.availability import run_on
-from gaslayers.lean.native.door import Misfit, line
+from gaslayers.lean.native.door import Misfit, describe, line
 from gaslayers.lean.native.kernels import kernels
 from gaslayers.lean.native.structures import BITS_CALL
 
@@ -61,7 +61,7 @@ def pack(values: Tensor, test: Test) -> Tensor:
         return _pack(values, test)
     size, infinity = values.dtype.itemsize, _INFINITIES[values.dtype]
     if read:  # of fake tensors there is nothing to do
-        call = BITS_CALL.pack(read, made, 0, count, size, infinity, test.code)
+        call = BITS_CALL.pack(read, made, 0, 0, count, size, infinity, test.code, 0.0)
         kernels().run("pack_bits", None, call)
     return bits
 
@@ -85,9 +85,63 @@ def unpack(bits: Tensor, values: Tensor, low: float, high: float) -> None:
     except Misfit:
         return _unpack(bits, values, table)
     if read and written:
-        call = BITS_CALL.pack(written, read, numbers, count, values.dtype.itemsize, 0, 0)
+        call = BITS_CALL.pack(written, read, numbers, 0, count, values.dtype.itemsize, 0, 0, 0.0)
         kernels().run("unpack_bits", None, call)
     return None
+
+
+def rectify_backward(grad: Tensor, bits: Tensor, slope: float) -> Tensor:
+    """The gradient before a ReLU or LeakyReLU, as PyTorch's operator computes it from the map.
+
+    Args:
+        grad: In any order of memory without gaps, which is that of the bits.
+        bits: As from `pack`; where one is set, the gradient passes as it is.
+        slope: What the other gradients are multiplied by; 0: they become 0, as behind a ReLU.
+
+    Raises:
+        Misfit: There is no kernel for it.
+    """
+    count, integer = grad.numel(), _MASKS.get(grad.dtype)
+    if integer is None or not run_on(grad) or not run_on(bits):
+        raise Misfit(f"there is no kernel for {describe(grad)}")
+    if not fills_its_memory(grad):
+        raise Misfit(f"gaps, or shared memory: {describe(grad)}")
+    try:
+        read = line(grad.as_strided((count,), (1,)), grad.dtype, count)
+        known = line(bits, torch.uint8, _bytes_of(count))
+        made = torch.empty_strided(grad.shape, grad.stride(), dtype=grad.dtype, device=grad.device)
+        written = line(made.as_strided((count,), (1,)), grad.dtype, count)
+    except RuntimeError as error:  # as of one that a transform wrapped
+        raise Misfit(str(error)) from error
+    if read and known and written:
+        masks = _values_of_bytes(integer, bits.device, 0, -1)
+        numbers = line(masks, integer, masks.numel())
+        call = BITS_CALL.pack(
+            written, known, numbers, read, count, grad.dtype.itemsize, 0, 0, slope
+        )
+        kernels().run("rectify_backward", grad.dtype, call)
+    return made
+
+
+def has_backward(x: Tensor) -> bool:
+    """Whether there is a kernel for gradients of tensors of this kind."""
+    return x.dtype in _MASKS and run_on(x)
+
+
+def fills_its_memory(tensor: Tensor) -> bool:
+    """Whether its elements lie side by side in some order, so that they can be read as a line."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for step, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if step != expected:
+                return False
+            expected *= size
+    return True
+
+
+_MASKS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 def _bytes_of(count: int) -> int:

@@ -21,8 +21,8 @@ IMAGE_CALL = Struct("=" + "QqQ2qd" + "Q4q" + "Q" + "11q" + "2QqQQ")
 STAGE_CALL = Struct("=" + "2Q4q3Q" + "12q" + "d" + "q4Q3qQ")
 """``struct stage_call`` of image_stage.c: image, weight and results, sizes, what it works in."""
 
-BITS_CALL = Struct("=" + "3Q" + "4q")
-"""``struct bits_call`` of bits.c: values, bits, a table, sizes, the test."""
+BITS_CALL = Struct("=" + "4Q" + "4q" + "d")
+"""``struct bits_call`` of bits.c: values, bits, a table, gradients, sizes, the test, a slope."""
 
 STRUCTURES = {
     "norm_call": NORM_CALL,

@@ -6,5 +6,6 @@ import gaslayers.lean.rules.convolution
 import gaslayers.lean.rules.dropout
 import gaslayers.lean.rules.norm
 import gaslayers.lean.rules.pool
+import gaslayers.lean.rules.rectifier
 import gaslayers.lean.rules.shapes
 import gaslayers.lean.rules.weight  # noqa: F401  # each fills the table

@@ -1,10 +1,9 @@
-"""Activations: those of straight pieces keep a bit an element, smooth ones what PyTorch keeps."""
+"""Activations: those with two bounds keep one bit per element, smooth ones what PyTorch keeps."""
 
 from __future__ import annotations
 
 import functools
 import math
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gaslayers.lean.engine.bits import Bits
-from gaslayers.lean.engine.choice import Choice
 from gaslayers.lean.engine.form import Form
-from gaslayers.lean.engine.forms import Signs
-from gaslayers.lean.engine.operation import Keep, Operation, is_known, is_small
+from gaslayers.lean.engine.operation import Keep, Operation, is_small
 from gaslayers.lean.engine.table import rule
-from gaslayers.lean.engine.whole import Whole
-from gaslayers.lean.native.bits import ABOVE_ZERO, NOT_AT_MOST_ZERO, NOT_ZERO, Test
+from gaslayers.lean.native.bits import NOT_ZERO
 from gaslayers.lean.rules.pure import add_pure, run_in_place, run_pure
 
 add_pure(
@@ -29,90 +25,10 @@ add_pure(
 )  # fmt: skip
 
 
-class _KeepSigns:
-    """Keeps of a saved map on which side of zero its values are.
-
-    Of the activation's input and of its result these are the same. Where the input can be made
-    again from what is kept anyway, as behind a norm, nothing more is kept.
-
-    Args:
-        op: The activation.
-        is_above: Tells the side; of NaN the one that the backward pass takes.
-        in_place: Whether the activation writes over its input.
-    """
-
-    def __init__(
-        self, op: Operation, is_above: Test, *, in_place: bool
-    ) -> None:
-        self._outer, self._is_above = op.pass_.outer, is_above
-        self.made: Signs | None = None
-        x = op.argument(0, "input")
-        origin = op.pass_.book.find(x) if isinstance(x, Tensor) and is_known(x) else None
-        self._input: Form | None = None
-        if origin is not None and not is_small(x):
-            form = Choice(op.pass_.book, self._outer).free_form(origin)
-            # In place the activation itself would change what this form reads.
-            self._input = None if form is not None and in_place and _reads(form, x) else form
-
-    def __call__(self, saved: Tensor) -> Form | None:
-        if is_small(saved) or not saved.is_floating_point():
-            return None
-        if self._input is not None:
-            return self._input
-        self.made = Signs(Bits(saved, self._is_above, saved.dtype, outer=self._outer))
-        return self.made
-
-
-def _reads(form: Form, x: Tensor) -> bool:
-    """Whether a form reads the memory of this tensor."""
-    if isinstance(form, Whole) and form.tensor is not None:
-        return form.tensor.untyped_storage()._cdata == x.untyped_storage()._cdata
-    return any(_reads(part, x) for part in form.parts)
-
-
 def _run(op: Operation, keep: Keep, twin: Callable[..., Tensor], *, in_place: bool) -> Any:
     if in_place:
         return run_in_place(op, twin, keep)
     return run_pure(op, keep)
-
-
-def _run_with_signs(op: Operation, keep: _KeepSigns, twin: Any, *, in_place: bool) -> Any:
-    result = _run(op, keep, twin, in_place=in_place)
-    # A weak reference in the book would die with this call, were it not for the graph.
-    if keep.made is not None:
-        op.pass_.book.of(result).signs = weakref.ref(keep.made)
-    return result
-
-
-@rule(F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-def _relu(op: Operation) -> Any:
-    in_place = op.func in (torch.relu_, Tensor.relu_) or bool(
-        op.func is F.relu and op.argument(1, "inplace", False)
-    )
-    # What is not above zero lets nothing through, and NaN is not known to be that.
-    return _run_with_signs(
-        op, _KeepSigns(op, NOT_AT_MOST_ZERO, in_place=in_place), _relu_again, in_place=in_place
-    )
-
-
-def _relu_again(input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  # PyTorch's name
-    return torch.relu(input)
-
-
-@rule(F.leaky_relu, torch._C._nn.leaky_relu, torch._C._nn.leaky_relu_)
-def _leaky_relu(op: Operation) -> Any:
-    slope = op.argument(1, "negative_slope", 0.01)
-    in_place = op.func is torch._C._nn.leaky_relu_ or bool(op.argument(2, "inplace", False))
-    twin = functools.partial(_leaky_again, slope)
-    if not slope >= 0:
-        return _run(op, _as_any, twin, in_place=in_place)
-    return _run_with_signs(
-        op, _KeepSigns(op, ABOVE_ZERO, in_place=in_place), twin, in_place=in_place
-    )
-
-
-def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
-    return torch._C._nn.leaky_relu(input, slope)
 
 
 def _as_any(_: Tensor) -> None:
@@ -153,9 +69,7 @@ class _KeepInside:
             # This kernel compares in float32, which a bound in fewer bits would not be equal to.
             values = saved.float() if saved.dtype.itemsize < 4 else saved
             inside = (values <= low).logical_or_(values >= high).logical_not_()
-        return Bits(
-            inside, NOT_ZERO, saved.dtype, low=outside, high=between, outer=self._outer
-        )
+        return Bits(inside, NOT_ZERO, saved.dtype, low=outside, high=between, outer=self._outer)
 
 
 @functools.cache

@@ -50,13 +50,10 @@ def _batch_norm(op: Operation) -> Any:
         return None
 
     result = op.run(keep)
-    affine = _affine(x, statistics, numbers)
-    if affine is None and x.dtype.itemsize < 4:
-        return result  # whose statistics are of one precision or another
-    if affine is None:
+    if _is_affine(x, statistics, numbers):
+        op.record(result, functools.partial(_scaled, statistics, numbers), [origin])
+    elif x.dtype.itemsize >= 4:  # below, statistics are of one precision or another
         op.record(result, functools.partial(_trained, numbers, eps), [origin])
-    else:
-        op.record(result, functools.partial(_scaled, *affine), [origin])
     return result
 
 
@@ -76,29 +73,31 @@ def _trained(numbers: Any, eps: float, x: Tensor) -> Tensor:
     return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
 
 
-def _scaled(scale: Tensor, offset: Tensor, x: Tensor) -> Tensor:
-    return torch.addcmul(offset, x.to(scale.dtype), scale).to(x.dtype)
+def _is_affine(x: Tensor, statistics: list[Tensor], numbers: Any) -> bool:
+    """Whether it is known what PyTorch's operator multiplies by and adds, to the bit.
 
-
-def _affine(x: Tensor, statistics: list[Tensor], numbers: Any) -> tuple[Tensor, Tensor] | None:
-    """What PyTorch's operator on a CPU multiplies by and adds, to the bit; None: not known.
-
-    It folds the statistics into a scale and an offset of float32, the offset by way of double.
     Other devices, layouts and precisions round otherwise.
     """
     if x.device.type != "cpu" or len(statistics) != 2 or not _is_dense(x):
-        return None
+        return False
+    known = (*statistics, *numbers)
+    return all(line is None or line.dtype == torch.float32 for line in known)
+
+
+def _scaled(statistics: list[Tensor], numbers: Any, x: Tensor) -> Tensor:
+    """As the operator on a CPU does it.
+
+    It folds the statistics into a scale and an offset of float32, the offset by way of double.
+    """
     mean, inverse_std = statistics
-    if mean.dtype != torch.float32 or inverse_std.dtype != torch.float32:
-        return None
     weight, bias = numbers
-    if any(p is not None and p.dtype != torch.float32 for p in numbers):
-        return None
     scale = inverse_std if weight is None else inverse_std * weight
     offset = mean.double() * scale.double()
     offset = (-offset if bias is None else bias.double() - offset).float()
     shape = (1, -1, *(1,) * (x.dim() - 2))
-    return scale.view(shape), offset.view(shape)
+    if x.dtype != torch.float32:
+        return torch.addcmul(offset.view(shape), x.float(), scale.view(shape)).to(x.dtype)
+    return torch.addcmul(offset.view(shape), x, scale.view(shape))
 
 
 def _is_dense(x: Tensor) -> bool:

@@ -1,0 +1,200 @@
+"""ReLU and LeakyReLU: one bit per element is kept, and the gradient is computed from bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gaslayers.lean.engine.bits import Bits
+from gaslayers.lean.engine.form import Form
+from gaslayers.lean.engine.forms import Signs
+from gaslayers.lean.engine.operation import Operation, is_known, is_small
+from gaslayers.lean.engine.table import rule
+from gaslayers.lean.native.bits import (
+    ABOVE_ZERO,
+    NOT_AT_MOST_ZERO,
+    Test,
+    has_backward,
+    rectify_backward,
+)  # fmt: skip
+from gaslayers.lean.native.door import Misfit
+from gaslayers.lean.rules.pure import run_in_place, run_pure
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rectifier:
+    """One of the two.
+
+    Args:
+        test: Where all of the gradient passes; NaN as PyTorch's backward pass takes it.
+        slope: What the gradient is multiplied by elsewhere.
+        saves_result: Whether PyTorch saves the result for the backward pass, and not the input.
+        again: The operator, not in place.
+        backward: PyTorch's own, from the gradient and what was saved or its signs.
+    """
+
+    test: Test
+    slope: float
+    saves_result: bool
+    again: Callable[..., Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+def _relu_again(input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  # PyTorch's name
+    return torch.relu(input)
+
+
+def _relu_backward(grad: Tensor, saved: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward(grad, saved, 0)
+
+
+# What is not above zero lets nothing through, and NaN is not known to be that.
+_RELU = _Rectifier(NOT_AT_MOST_ZERO, 0.0, True, _relu_again, _relu_backward)
+
+
+@rule(F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
+def _relu(op: Operation) -> Any:
+    in_place = op.func in (torch.relu_, Tensor.relu_) or bool(
+        op.func is F.relu and op.argument(1, "inplace", False)
+    )
+    return _run(op, _RELU, in_place=in_place)
+
+
+@rule(F.leaky_relu, torch._C._nn.leaky_relu, torch._C._nn.leaky_relu_)
+def _leaky_relu(op: Operation) -> Any:
+    slope = op.argument(1, "negative_slope", 0.01)
+    in_place = op.func is torch._C._nn.leaky_relu_ or bool(op.argument(2, "inplace", False))
+    kind = _Rectifier(
+        ABOVE_ZERO,
+        slope,
+        in_place,
+        functools.partial(_leaky_again, slope),
+        functools.partial(_leaky_backward, slope, in_place),
+    )
+    if slope >= 0:
+        return _run(op, kind, in_place=in_place)
+    return run_in_place(op, kind.again) if in_place else run_pure(op)
+
+
+def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
+    return torch._C._nn.leaky_relu(input, slope)
+
+
+def _leaky_backward(slope: float, saves_result: bool, grad: Tensor, saved: Tensor) -> Tensor:
+    return torch.ops.aten.leaky_relu_backward(grad, saved, slope, saves_result)
+
+
+def _run(op: Operation, kind: _Rectifier, *, in_place: bool) -> Any:
+    x = op.argument(0, "input")
+    if not isinstance(x, Tensor) or not is_known(x):
+        return op.run()
+    is_fused = _can_be_fused(x, kind, in_place=in_place)
+    keep = _KeepSigns(op, x, kind.test, in_place=in_place, are_read=is_fused)
+    if is_fused:
+        op.instead = functools.partial(_Rectify.apply, x, op, kind, keep, in_place)
+    result = run_in_place(op, kind.again, keep) if in_place else run_pure(op, keep)
+    if keep.made is not None:
+        op.pass_.book.of(result).signs = keep.made
+    return result
+
+
+def _can_be_fused(x: Tensor, kind: _Rectifier, *, in_place: bool) -> bool:
+    """Whether a backward pass of our own can take the place of PyTorch's.
+
+    Of a leaf autograd wants values back. In place on a view it has rules that are its own.
+    """
+    if not x.requires_grad or x.is_leaf or is_small(x) or not has_backward(x):
+        return False
+    if kind.slope == 0.0 and kind is not _RELU:  # a negative gradient times zero is -0.0
+        return False
+    return not (in_place and x._is_view())
+
+
+class _KeepSigns:
+    """Keeps of a saved map on which side of zero its values are.
+
+    Of the rectifier's input and of its result these are the same. Where the input is kept anyway,
+    nothing more is.
+    """
+
+    def __init__(
+        self, op: Operation, x: Tensor, test: Test, *, in_place: bool, are_read: bool
+    ) -> None:
+        self._outer, self._test, self._are_read = op.pass_.outer, test, are_read
+        origin = None if in_place else op.pass_.book.find(x)  # in place the input is written over
+        self._input: Form | None = None if origin is None else origin.kept
+        # Weak, since autograd lets go of what it saves, and of a function's context later.
+        self.made: weakref.ref[Signs] | None = None
+
+    def __call__(self, saved: Tensor) -> Form | None:
+        if is_small(saved) or not saved.is_floating_point():
+            return None
+        if self._input is not None:
+            form, self._input = self._input, None
+            return form
+        bits = Bits(saved, self._test, saved.dtype, outer=self._outer)
+        signs = Signs(bits, are_read=self._are_read)
+        self.made = weakref.ref(signs)
+        return signs
+
+    @property
+    def bits(self) -> Bits:
+        """Those that were kept."""
+        signs = None if self.made is None else self.made()
+        if signs is None or signs.bits is None:
+            raise AssertionError("_KeepSigns: there are no bits")
+        return signs.bits
+
+
+class _Rectify(torch.autograd.Function):
+    """The operator, with a backward pass that reads bits in one pass over the gradient.
+
+    PyTorch's own reads a map, which would have to be made of the bits. Where it has to be, as for
+    second derivatives, for gradients in another memory format or for a batch of gradients, it runs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        op: Operation,
+        kind: _Rectifier,
+        keep: _KeepSigns,
+        in_place: bool,
+    ) -> Tensor:
+        """Call the operator, and save what it saves."""
+        result: Tensor = op.call()
+        if in_place:
+            ctx.mark_dirty(x)
+        ctx.set_materialize_grads(False)
+        ctx.kind, ctx.keep = kind, keep
+        ctx.save_for_backward(result if kind.saves_result else x)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Any:
+        """Let gradients through."""
+        (saved,) = ctx.saved_tensors
+        if grad is None:
+            return (None,) * 5
+        return _gradient(ctx, grad, saved), None, None, None, None
+
+
+def _gradient(ctx: Any, grad: Tensor, saved: Tensor) -> Tensor:
+    kind: _Rectifier = ctx.kind
+    if saved.is_floating_point():
+        return kind.backward(grad, saved)
+    bits: Bits = ctx.keep.bits
+    if grad.stride() == bits.stride:
+        try:
+            return rectify_backward(grad, saved, kind.slope)
+        except Misfit:
+            pass
+    return kind.backward(grad, bits.restore())
