@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gaslayers.lean.native import availability, bits, kernels
 from gaslayers.lean.native.compiling import library_path
+from gaslayers.lean.native.door import Misfit
 from gaslayers.lean.native.kernels import Kernels
 from tests.lean.native.needs import CAPABILITIES, needs_kernels
 
@@ -88,6 +89,58 @@ def test_bits_are_those_of_a_slow_loop_and_give_two_values_back(dtype: torch.dty
             mask = test.holds(values)
             wanted = torch.where(mask, torch.tensor(high), torch.tensor(low)).to(dtype)
             assert torch.equal(made, wanted), (name, count)
+
+
+@needs_kernels
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("level", CAPABILITIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_a_rectifier_is_pytorchs(level, dtype, monkeypatch) -> None:
+    loaded = mock.Mock(kernels=Kernels(library_path(level)))
+    monkeypatch.setattr(kernels, "load", lambda: loaded)
+    aten = torch.ops.aten
+    for count in COUNTS:
+        values, grad = special(count, dtype), special(count + 5, dtype)[5:].clone()
+        relu = bits.rectify_backward(grad, bits.pack(values, bits.NOT_AT_MOST_ZERO), 0.0)
+        assert_same_bits(relu, aten.threshold_backward(grad, values, 0))
+        for slope in (0.2, 1.0, 1e-40):
+            leaky = bits.rectify_backward(grad, bits.pack(values, bits.ABOVE_ZERO), slope)
+            assert_same_bits(leaky, aten.leaky_relu_backward(grad, values, slope, False))
+
+
+def assert_same_bits(found: Tensor, expected: Tensor) -> None:
+    """NaN as any NaN: which one comes out of a product is the processor's to say."""
+    integer = {torch.float32: torch.int32, torch.float64: torch.int64}[found.dtype]
+    clean = [torch.where(x.isnan(), torch.nan, x).view(integer) for x in (found, expected)]
+    assert torch.equal(*clean)
+
+
+@needs_kernels
+def test_a_gradient_without_a_line_or_without_a_kernel_is_refused() -> None:
+    grad = torch.randn(4, 6, 8, 8)
+    packed = bits.pack(grad.flatten(), bits.ABOVE_ZERO)
+    assert bits.rectify_backward(grad.to(memory_format=torch.channels_last), packed, 0.2).shape
+    for unfit in (grad[:, ::2], grad[:1].expand(4, 6, 8, 8), grad.half(), grad.to("meta")):
+        with pytest.raises(Misfit):
+            bits.rectify_backward(unfit, packed, 0.2)
+    for other in (packed[:-1], packed.int()):
+        with pytest.raises(Misfit):
+            bits.rectify_backward(grad, other, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "fills"),
+    [
+        ((2, 3, 4), (12, 4, 1), True),
+        ((2, 3, 4), (1, 8, 2), True),
+        ((2, 2), (0, 3), False),  # as far as four values reach, of which two are read twice
+        ((2, 3), (4, 1), False),
+        ((3, 1, 2), (2, 77, 1), True),
+        ((), (), True),
+    ],
+)
+def test_what_fills_its_memory(shape, stride, fills) -> None:
+    assert bits.fills_its_memory(torch.empty(100).as_strided(shape, stride)) == fills
 
 
 @needs_kernels

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
 SOURCES = (
-    *("bits.c", "bits_loops.h", "rectifier_loops.h"),
+    *("bits.c", "bits_loops.h", "rectifier_loops.h", "places.c"),
     *("image_gradient.c", "image_stage.c", "multiply_add.h"),
     *("norm.c", "norm_loops.h", "norm_pool_loops.h", "vectors.h"),
     *("pool.c", "pool_codes.h", "pool_loops.h", "pool_windows.h", "threads.c", "threads.h"),

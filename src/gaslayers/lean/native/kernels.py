@@ -18,7 +18,7 @@ _NAMES = (
     *("rectify_backward",),
 )
 _OF_FLOATS = ("image_gradient", "image_stage")
-_OF_BITS = ("pack_bits", "unpack_bits")
+_OF_ANY = ("pack_bits", "unpack_bits", "encode_places", "decode_places")
 
 _NO_MEMORY, _NOT_EXACT = 1, 2
 """``enum answer`` of threads.h."""
@@ -50,7 +50,7 @@ class Kernels:
             for dtype, real in DTYPES.items()
             for name in (_NAMES + _OF_FLOATS if dtype == torch.float32 else _NAMES)
         }
-        for name in _OF_BITS:
+        for name in _OF_ANY:
             self._functions[name, None] = self._function(compiled, name)
 
     @staticmethod

@@ -24,11 +24,15 @@ STAGE_CALL = Struct("=" + "2Q4q3Q" + "12q" + "d" + "q4Q3qQ")
 BITS_CALL = Struct("=" + "4Q" + "4q" + "d")
 """``struct bits_call`` of bits.c: values, bits, a table, gradients, sizes, the test, a slope."""
 
+PLACES_CALL = Struct("=" + "4Q" + "7q")
+"""``struct places_call`` of places.c: places, where windows begin, sizes."""
+
 STRUCTURES = {
     "norm_call": NORM_CALL,
     "pool_call": POOL_CALL,
     "image_call": IMAGE_CALL,
     "stage_call": STAGE_CALL,
     "bits_call": BITS_CALL,
+    "places_call": PLACES_CALL,
 }
 """By the name that C has for each."""

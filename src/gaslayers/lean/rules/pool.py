@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from gaslayers.lean.engine.forms import ShapeOnly
 from gaslayers.lean.engine.operation import Operation, is_small
 from gaslayers.lean.engine.table import rule
 from gaslayers.lean.engine.whole import Hooks, Whole
+from gaslayers.lean.native.places import Windows, decode, encode
 from gaslayers.lean.rules.pure import add_pure, named, run_pure
 
 add_pure("lp_pool1d", "lp_pool2d", "lp_pool3d")
@@ -31,10 +31,6 @@ def _mean(op: Operation) -> Any:
     return run_pure(op, _shape_only)
 
 
-Windows = tuple[list[list[int]], list[int]]
-"""Along each axis, where each window begins; and over how many pixels it reaches."""
-
-
 def _add_maximum(names: Sequence[str], axes: int, windows: Callable[..., Windows]) -> None:
     """A rule for pooling over so many axes, whether the indices are asked for or not."""
 
@@ -46,8 +42,7 @@ def _add_maximum(names: Sequence[str], axes: int, windows: Callable[..., Windows
                 return None
             if saved.is_floating_point():
                 return ShapeOnly(saved)
-            starts, spans = windows(op, size, saved.shape[-axes:])
-            return Places(saved, size, starts, spans, op.pass_.outer)
+            return Places(saved, windows(op, size, saved.shape[-axes:]), op.pass_.outer)
 
         return op.run(keep)
 
@@ -62,15 +57,17 @@ def _windows(op: Operation, size: Sequence[int], made: Sequence[int]) -> Windows
     padding = _each(op.argument(3, "padding", 0), axes)
     dilation = _each(op.argument(4, "dilation", 1), axes)
     starts = [
-        [place * step - before for place in range(count)]
+        tuple(place * step - before for place in range(count))
         for count, step, before in zip(made, stride, padding, strict=True)
     ]
-    return starts, [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    return Windows(tuple(size), tuple(starts), tuple(spans))
 
 
 def _adaptive_windows(_: Operation, size: Sequence[int], made: Sequence[int]) -> Windows:
-    starts = [[i * n // m for i in range(m)] for n, m in zip(size, made, strict=True)]
-    return starts, [-(-n // m) + 1 for n, m in zip(size, made, strict=True)]
+    starts = [tuple(i * n // m for i in range(m)) for n, m in zip(size, made, strict=True)]
+    spans = [-(-n // m) + 1 for n, m in zip(size, made, strict=True)]
+    return Windows(tuple(size), tuple(starts), tuple(spans))
 
 
 for _axes in (1, 2, 3):
@@ -90,43 +87,18 @@ class Places(Form):
     """Where maxima were found: for each the place in its window, in a byte where that is enough.
 
     Args:
-        indices: The places in an image that is read as one line, as PyTorch counts them.
-        size: Of the image.
-        starts: Along each axis, where each window begins.
-        spans: Along each axis, over how many pixels a window reaches.
+        indices: The places in the image, as PyTorch counts them.
+        windows: Those of the pooling.
         outer: Hooks around the engine, which take the places.
     """
 
-    __slots__ = ("_codes", "_size", "_spans", "_starts")
+    __slots__ = ("_codes", "_windows")
 
     reason = "places in their windows are smaller numbers than places in the image"
 
-    def __init__(
-        self,
-        indices: Tensor,
-        size: Sequence[int],
-        starts: Sequence[Sequence[int]],
-        spans: Sequence[int],
-        outer: Hooks | None = None,
-    ) -> None:
-        self._size, self._spans, self._starts = tuple(size), tuple(spans), starts
-        most = math.prod(spans)
-        dtype = torch.uint8 if most <= 2**8 else torch.int16 if most <= 2**15 else torch.int32
-        # Along each axis the place in the image, less where the window begins.
-        rest, code, factor = indices, None, 1
-        for axis in reversed(range(len(self._size))):
-            along = rest.remainder(self._size[axis]).sub_(self._start(axis, indices.device))
-            code = along if code is None else code.add_(along, alpha=factor)
-            factor *= self._spans[axis]
-            if axis:
-                rest = rest.div(self._size[axis], rounding_mode="floor")
-        assert code is not None  # there is an axis
-        self._codes = Whole(code.to(dtype), outer)
-
-    def _start(self, axis: int, device: torch.device) -> Tensor:
-        """Where windows begin along an axis, in the shape of the indices."""
-        line = torch.tensor(self._starts[axis], dtype=torch.int64, device=device)
-        return line.view(-1, *(1,) * (len(self._size) - axis - 1))
+    def __init__(self, indices: Tensor, windows: Windows, outer: Hooks | None = None) -> None:
+        self._windows = windows
+        self._codes = Whole(encode(indices, windows), outer)
 
     @property
     def parts(self) -> Sequence[Form]:
@@ -135,13 +107,4 @@ class Places(Form):
 
     def restore(self) -> Tensor:
         """The indices."""
-        codes = self._codes.restore().to(torch.int64)
-        indices, factor = None, 1
-        for axis in reversed(range(len(self._size))):
-            along = codes.remainder(self._spans[axis]).add_(self._start(axis, codes.device))
-            indices = along if indices is None else indices.add_(along, alpha=factor)
-            factor *= self._size[axis]
-            if axis:
-                codes = codes.div(self._spans[axis], rounding_mode="floor")
-        assert indices is not None  # there is an axis
-        return indices
+        return decode(self._codes.restore(), self._windows)
