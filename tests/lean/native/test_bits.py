@@ -90,6 +90,17 @@ def test_bits_are_those_of_a_slow_loop_and_give_two_values_back(dtype: torch.dty
             assert torch.equal(made, wanted), (name, count)
 
 
+@pytest.mark.usefixtures("_level", "_threads")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_lies_behind_the_last_value_is_neither_read_nor_written(dtype: torch.dtype) -> None:
+    for count in COUNTS:
+        packed = bits.pack(torch.ones(count + 9, dtype=dtype)[:count], bits.NOT_ZERO)
+        assert one_by_one(packed, 8 * len(packed)) == [True] * count + [False] * (-count % 8)
+        line = torch.zeros(count + 9, dtype=dtype)
+        bits.unpack(packed, line[:count], 0.0, 1.0)
+        assert torch.equal(line != 0, torch.arange(count + 9) < count)
+
+
 @needs_kernels
 @pytest.mark.parametrize("break_it", ["short", "strided", "other dtype"])
 def test_what_does_not_fit_goes_to_pytorchs_operators(break_it: str) -> None:
