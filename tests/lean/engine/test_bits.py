@@ -59,3 +59,15 @@ def test_nothing_is_kept_but_a_bit_per_element(layout: str) -> None:
     x = {**FULL, **PARTIAL}[layout](values())
     (kept,) = Bits(x, ABOVE_ZERO, x.dtype).parts
     assert kept.restore().untyped_storage().nbytes() == -(-x.numel() // 8)
+
+
+def test_hooks_around_the_engine_take_the_bits() -> None:
+    x, taken = values(), []
+
+    def pack(kept: Tensor) -> int:
+        taken.append(kept)
+        return len(taken) - 1
+
+    form = Bits(x, ABOVE_ZERO, x.dtype, outer=(pack, taken.__getitem__))
+    assert [(kept.dtype, kept.numel()) for kept in taken] == [(torch.uint8, -(-x.numel() // 8))]
+    assert torch.equal(form.restore(), (x > 0).float())
