@@ -59,8 +59,8 @@ class Tagged(Tensor):
     """A subclass, which may mean anything."""
 
 
-def _without_memory() -> Tensor:
-    values = torch.zeros(C)
+def _without_memory(size: int = C) -> Tensor:
+    values = torch.zeros(size)
     values.untyped_storage().resize_(0)
     return values
 
@@ -104,6 +104,8 @@ def test_lines_of_a_dtype_that_is_named_and_do_not_fit(kind: str) -> None:
 
 def test_a_line_of_no_values_has_no_address() -> None:
     assert line(torch.zeros(0), torch.float32, 0) == 0
+    with pytest.raises(Misfit):
+        line(_without_memory(1), torch.float32, 1)
 
 
 MAPS = {
