@@ -11,6 +11,7 @@ def test_every_name_of_a_shared_part_is_listed_and_a_part_within_itself_is_not_f
     shared = nn.ReLU()
     network = nn.Sequential(shared, nn.Sequential(shared))
     network[1].add_module("parent", network)
+    network[1].register_module("absent", None)
     assert [name for name, _ in named_parts(network)] == ["", "0", "1", "1.0"]
 
 

@@ -28,7 +28,7 @@ def r1(discriminator, real, _fake):
 def wgan_gp(discriminator, real, fake):
     labels = real[1:] if isinstance(real, tuple) else ()
     images = real[0] if labels else real
-    share = torch.rand(images.shape[0], 1, 1, 1)
+    share = torch.rand(images.shape[0], 1, 1, 1, dtype=images.dtype, device=images.device)
     mixed = torch.lerp(fake, images, share).requires_grad_()
     scores = discriminator(mixed, *labels)
     return (gradient(scores, mixed).norm(2, 1) - 1).square().mean()
@@ -68,6 +68,8 @@ DISCRIMINATORS = {
         nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.LeakyReLU(0.2), nn.Flatten(), nn.LazyLinear(1)
     ),
     "lean": lambda: nn.Sequential(DownBlock(3, 8), InceptionBlock(8, 16), nn.Conv2d(16, 1, 3)),
+    # Of these nothing is kept where images want no gradient.
+    "activations first": lambda: nn.Sequential(nn.Tanh(), nn.Tanh(), nn.Conv2d(3, 1, 3)),
     "conditional": Conditional,
 }
 
@@ -133,6 +135,35 @@ def test_discriminator_step_with_a_penalty_is_real_to_the_byte(name, penalty) ->
     )
     expected = real_discriminator_peak(networks, (real, latent), PENALTIES[penalty], factory)
     assert report.discriminator_step.peak == expected
+
+
+@pytest.mark.parametrize("penalty", ["r1", "wgan-gp"])
+@pytest.mark.parametrize("wants_gradient", [False, True])
+def test_penalty_in_double_precision_is_real_to_the_byte(penalty, wants_gradient) -> None:
+    networks = DISCRIMINATORS["smooth"]().double(), generator().double()
+    real = torch.randn(4, 3, 16, 16, dtype=torch.float64, requires_grad=wants_gradient)
+    latent = torch.randn(4, 5, dtype=torch.float64)
+    report = gan_peak_memory(
+        *networks,
+        real,
+        latent,
+        discriminator_loss=d_loss,
+        generator_loss=g_loss,
+        optimizer=torch.optim.SGD,
+        penalty=penalty,
+    )
+    given = (real, latent)
+    expected = real_discriminator_peak(networks, given, PENALTIES[penalty], torch.optim.SGD)
+    assert report.discriminator_step.peak == expected
+
+
+def test_penalty_is_where_the_networks_are() -> None:
+    networks = DISCRIMINATORS["smooth"](), generator()
+    given = (torch.randn(4, 3, 16, 16), torch.randn(4, 5))
+    losses = {"discriminator_loss": d_loss, "generator_loss": g_loss, "penalty": "wgan-gp"}
+    expected = gan_peak_memory(*networks, *given, **losses)
+    with torch.device("meta"):
+        assert gan_peak_memory(*networks, *given, **losses) == expected
 
 
 def test_penalty_is_of_the_discriminators_step_alone() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -52,6 +54,16 @@ def test_head_turns_logits_into_scores(head: str) -> None:
     expected = logits.sigmoid() if head == "sigmoid" else logits
     torch.testing.assert_close(network(x), expected, rtol=0, atol=0)
     torch.testing.assert_close(network.activate(logits), expected, rtol=0, atol=0)
+
+
+def test_tracers_see_through_it_and_record_no_question_of_a_size() -> None:
+    network, x = small().eval(), torch.randn(2, 3, 9, 9)
+    with warnings.catch_warnings():
+        # Deprecated as a whole; a size that a trace fixes is another warning, and an error here.
+        warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
+        recorded = torch.jit.trace(network, torch.randn(1, 3, 9, 9))
+    for traced in (torch.fx.symbolic_trace(network), recorded):
+        torch.testing.assert_close(traced(x), network(x))
 
 
 @pytest.mark.parametrize(

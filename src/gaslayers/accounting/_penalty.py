@@ -35,7 +35,7 @@ def _wgan_gp(discriminator: Callable[..., Any], real: Any, fake: Tensor) -> Tens
     """The mean over mixed images of the squared distance of the norm from 1 (Gulrajani, 2017)."""
     images, others = _split(real)
     share = torch.rand(len(images), *[1] * (images.dim() - 1), dtype=fake.dtype, device=fake.device)
-    mixed = torch.lerp(fake, images.detach(), share).requires_grad_()
+    mixed = torch.lerp(fake, images, share).requires_grad_()
     gradient = _gradient(discriminator, mixed, others)
     return (gradient.norm(2, 1) - 1).square().mean()
 

@@ -53,8 +53,11 @@ def one_by_one(packed: Tensor, count: int) -> list[bool]:
 def _level(request, monkeypatch):
     """Each library that this processor can run, and none; says that it ran."""
     if request.param == "PyTorch's operators":
+        none = mock.Mock()
+        monkeypatch.setattr(bits, "kernels", none)
         with availability.switched_off():
             yield
+        none.assert_not_called()
         return
     if not availability.are_compiled():
         pytest.skip("no kernels were compiled here")
@@ -89,6 +92,17 @@ def test_bits_are_those_of_a_slow_loop_and_give_two_values_back(dtype: torch.dty
             mask = test.holds(values)
             wanted = torch.where(mask, torch.tensor(high), torch.tensor(low)).to(dtype)
             assert torch.equal(made, wanted), (name, count)
+
+
+@pytest.mark.usefixtures("_level", "_threads")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_lies_behind_the_last_value_is_neither_read_nor_written(dtype: torch.dtype) -> None:
+    for count in COUNTS:
+        packed = bits.pack(torch.ones(count + 9, dtype=dtype)[:count], bits.NOT_ZERO)
+        assert one_by_one(packed, 8 * len(packed)) == [True] * count + [False] * (-count % 8)
+        line = torch.zeros(count + 9, dtype=dtype)
+        bits.unpack(packed, line[:count], 0.0, 1.0)
+        assert torch.equal(line != 0, torch.arange(count + 9) < count)
 
 
 @needs_kernels
@@ -173,3 +187,42 @@ def test_fake_tensors_take_the_memory_of_real_ones() -> None:
         bits.unpack(packed, made, 0.0, 1.0)
     assert packed.shape == (513,)
     assert packed.dtype == torch.uint8
+
+
+@needs_kernels
+def test_real_bits_read_among_fake_tensors_leave_nothing_behind() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    values = special(1000, torch.float32)
+    packed = bits.pack(values, bits.NOT_ZERO)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        bits.unpack(packed, torch.empty(1000), 0.5, 0.75)  # two values that no other test takes
+    made = torch.empty(1000)
+    bits.unpack(packed, made, 0.5, 0.75)
+    assert torch.equal(made, torch.where(values != 0, 0.75, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        (lambda x: x.repeat_interleave(2)[::2], lambda x: x),
+        (torch._neg_view, torch.neg),
+        (
+            lambda x: x.clamp(-2, 2).nan_to_num().int(),
+            lambda x: x.clamp(-2, 2).nan_to_num().trunc(),
+        ),
+    ],
+)
+def test_lines_that_do_not_fit_have_the_bits_of_others_of_these_values(line, other) -> None:
+    values = special(1000, torch.float32)
+    for test in TESTS.values():
+        assert torch.equal(bits.pack(line(values), test), bits.pack(other(values), test))
+
+
+def test_values_of_a_type_that_the_kernel_does_not_write() -> None:
+    packed = bits.pack(special(1000, torch.float32), bits.NOT_ZERO)
+    made = torch.zeros(1000, dtype=torch.complex128)
+    bits.unpack(packed, made, -1.0, 2.0)
+    real = torch.empty(1000, dtype=torch.float64)
+    bits.unpack(packed, real, -1.0, 2.0)
+    assert torch.equal(made, real + 0j)

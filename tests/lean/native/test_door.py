@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import gaslayers
-from gaslayers.lean.native.door import Door, Misfit, pixel_stride
+from gaslayers.lean.native.door import Door, Misfit, line, pixel_stride
 from tests.lean.native.maps import LAST, slice_of_wider
 
 PACKAGE = Path(gaslayers.__file__).parent
@@ -59,8 +59,8 @@ class Tagged(Tensor):
     """A subclass, which may mean anything."""
 
 
-def _without_memory() -> Tensor:
-    values = torch.zeros(C)
+def _without_memory(size: int = C) -> Tensor:
+    values = torch.zeros(size)
     values.untyped_storage().resize_(0)
     return values
 
@@ -91,6 +91,21 @@ def test_lines_that_do_not_fit(kind: str) -> None:
     assert door.lines(torch.zeros(C), None, nn.Parameter(torch.zeros(C)))[1] == 0
     with pytest.raises(Misfit):
         door.lines(LINES[kind]())
+
+
+@pytest.mark.filterwarnings("ignore:.*[Qq]uantiz.*")
+@pytest.mark.parametrize("kind", LINES)
+def test_lines_of_a_dtype_that_is_named_and_do_not_fit(kind: str) -> None:
+    values = nn.Parameter(torch.zeros(C))
+    assert line(values, torch.float32, C) == values.data_ptr()
+    with pytest.raises(Misfit):
+        line(LINES[kind](), torch.float32, C)
+
+
+def test_a_line_of_no_values_has_no_address() -> None:
+    assert line(torch.zeros(0), torch.float32, 0) == 0
+    with pytest.raises(Misfit):
+        line(_without_memory(1), torch.float32, 1)
 
 
 MAPS = {
@@ -187,11 +202,13 @@ def test_what_a_mode_made_in_place_of_new_memory_does_not_fit() -> None:
 def test_tensors_of_transforms_do_not_fit() -> None:
     seen = []
 
-    def look(line: Tensor) -> Tensor:
+    def look(values: Tensor) -> Tensor:
         with pytest.raises(Misfit):
-            Door(X).lines(line)
-        seen.append(line)
-        return line.sum()
+            Door(X).lines(values)
+        with pytest.raises(Misfit):
+            line(values, values.dtype, values.numel())
+        seen.append(values)
+        return values.sum()
 
     torch.func.vmap(look)(torch.zeros(2, C))
     torch.func.grad(look)(torch.zeros(C))
@@ -200,14 +217,17 @@ def test_tensors_of_transforms_do_not_fit() -> None:
 
 def test_fake_tensors_fit_among_themselves_alone() -> None:
     with FakeTensorMode() as fakes:
-        fake, line = fakes.from_tensor(X), fakes.from_tensor(torch.zeros(C))
+        fake, values = fakes.from_tensor(X), fakes.from_tensor(torch.zeros(C))
         door = Door(fake)
         assert not door.is_real
-        assert (door.map(fake), door.lines(line)) == ((0, C), [0])
+        assert (door.map(fake), door.lines(values)) == ((0, C), [0])
+        assert line(values, torch.float32, C) == 0
         with pytest.raises(Misfit):
-            door.lines(line[1:])
+            door.lines(values[1:])
         with pytest.raises(Misfit):
-            Door(X).lines(line)
+            line(values[1:], torch.float32, C)
+        with pytest.raises(Misfit):
+            Door(X).lines(values)
 
 
 def test_fake_tensors_on_another_device_do_not_fit() -> None:
@@ -215,9 +235,10 @@ def test_fake_tensors_on_another_device_do_not_fit() -> None:
     with FakeTensorMode() as fakes:
         door = Door(fakes.from_tensor(X))
         elsewhere = torch.zeros(X.shape, device="cuda").contiguous(memory_format=LAST)
-        line = torch.zeros(C, device="cuda")
+        values = torch.zeros(C, device="cuda")
         asks = (
-            lambda: door.lines(line),
+            lambda: door.lines(values),
+            lambda: line(values, torch.float32, C),
             lambda: door.map(elsewhere),
             lambda: door.dense(elsewhere, LAST),
         )

@@ -73,3 +73,17 @@ def test_what_the_kernels_do_not_take() -> None:
     assert not norm_choice.take_call(slice_of_wider(x), call)
     with availability.switched_off():
         assert not norm_choice.take_call(x, call)
+
+
+def test_how_many_pixels_they_ask_for() -> None:
+    x = torch.zeros(8, 8, 2, 2).contiguous(memory_format=LAST)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert not suits(x[:1])
+        assert suits(x[:2])
+        torch.set_num_threads(1)
+        assert suits(x[:1])
+        assert not suits(x[:, :, :1, :1])  # whatever there are of them
+    finally:
+        torch.set_num_threads(before)

@@ -159,6 +159,29 @@ def equal_but_for_bits_of_nans(found: Tensor, expected: Tensor) -> None:
     equal_bits(found[there], expected[there])
 
 
+def assert_norm_and_pooling_equal(
+    x: Tensor, weight: Tensor, bias: Tensor, slope: float, grad: Tensor, *, ceil_mode: bool = False
+) -> None:
+    lines = weight, bias, None, None
+    pool = nn.MaxPool2d(2, ceil_mode=ceil_mode)
+    normed, *moments = torch.native_batch_norm(x, *lines, True, 0.1, 1e-3)
+    normed.requires_grad_()
+    expected = Plain(slope, pool)(normed)
+    call = BatchNormCall(*lines, training=True, momentum=0.1, eps=1e-3)
+    pooled, packed, own = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
+    equal_but_for_bits_of_nans(pooled, expected)
+
+    grad = grad.contiguous(memory_format=LAST)
+    (through,) = torch.autograd.grad(expected, normed, grad)
+    wanted = (True, True, True)
+    expected_grads = torch.ops.aten.native_batch_norm_backward(
+        through, x, weight, None, None, *moments, True, 1e-3, list(wanted)
+    )
+    found = norm_pool.run_backward(grad, packed, x, own, weight, bias, slope, wanted)
+    for one, other in zip(found, expected_grads, strict=True):
+        equal_but_for_bits_of_nans(one, other)
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("channels", [8, 19, 63])
@@ -171,25 +194,22 @@ def test_a_norm_and_its_pooling_have_the_bits_of_the_layers(slope, ceil_mode, ch
     weight = torch.tensor([0.0, -0.0, 1.0, -1.0, INF, 0.0, 0.0])[torch.arange(channels) % 7]
     bias = torch.tensor([-0.0, 0.0, -0.0, -INF, 1.0, float("nan"), INF, 0.0, -5.0])
     bias = bias[torch.arange(channels) % 9]
-    lines = weight, bias, None, None
-    pool = nn.MaxPool2d(2, ceil_mode=ceil_mode)
-    normed, *moments = torch.native_batch_norm(x, *lines, True, 0.1, 1e-3)
-    normed.requires_grad_()
-    expected = Plain(slope, pool)(normed)
-    call = BatchNormCall(*lines, training=True, momentum=0.1, eps=1e-3)
-    pooled, packed, own = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
-    equal_but_for_bits_of_nans(pooled, expected)
+    shape = (3, channels, 3, 4) if ceil_mode else (3, channels, 2, 3)
+    grad = special(shape, torch.float32, 1, nans=False).clamp(-2, 2)  # infinities make NaNs of all
+    assert_norm_and_pooling_equal(x, weight, bias, slope, grad, ceil_mode=ceil_mode)
 
-    grad = special(tuple(expected.shape), torch.float32, 1, nans=False)
-    grad = grad.clamp(-2, 2).contiguous(memory_format=LAST)  # infinite ones make NaNs of all
-    (through,) = torch.autograd.grad(expected, normed, grad)
-    wanted = (True, True, True)
-    expected_grads = torch.ops.aten.native_batch_norm_backward(
-        through, x, weight, None, None, *moments, True, 1e-3, list(wanted)
-    )
-    found = norm_pool.run_backward(grad, packed, x, own, weight, bias, slope, wanted)
-    for one, other in zip(found, expected_grads, strict=True):
-        equal_but_for_bits_of_nans(one, other)
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+@needs_norm_kernels[0]
+@needs_norm_kernels[1]
+def test_a_norm_and_its_pooling_have_the_signs_of_the_layers_zeros(slope, weight) -> None:
+    """Behind a map whose mean is zero, which leaves zeros what they are beside other values."""
+    half = torch.tensor([-1.0, -0.0, 0.0])[torch.randint(3, (2, 19, 6, 8))]
+    x = torch.cat([half, -half]).contiguous(memory_format=LAST)
+    lines = torch.full((19,), weight), torch.full((19,), -0.0)
+    grad = torch.full((4, 19, 3, 4), -0.0)
+    assert_norm_and_pooling_equal(x, *lines, slope, grad)
 
 
 @rounds_alike

@@ -39,7 +39,7 @@ class Bits(Form):
         outer: Hooks | None = None,
     ) -> None:
         if not fills_its_memory(tensor):
-            tensor, test = test.holds(tensor).contiguous(), NOT_ZERO
+            tensor, test = test.holds(tensor), NOT_ZERO
         self._shape, self.stride = tensor.shape, tensor.stride()
         self._dtype, self._low, self._high = dtype, low, high
         line = tensor.detach().as_strided((tensor.numel(),), (1,))

@@ -75,7 +75,8 @@ def unpack(bits: Tensor, values: Tensor, low: float, high: float) -> None:
         low: Where the test did not hold.
         high: Where it did.
     """
-    table = values_of_bytes(values.dtype, bits.device, low, high, is_fake=_is_fake(bits))
+    is_fake = _is_fake(bits) or _is_fake(values)
+    table = values_of_bytes(values.dtype, bits.device, low, high, is_fake=is_fake)
     if not run_on(bits) or values.dtype not in _INFINITIES:
         return _unpack(bits, values, table)
     count = values.numel()

@@ -6,7 +6,6 @@ By a kernel of our own in one pass; or by PyTorch's operators on integers of eig
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 
 import torch
@@ -43,12 +42,8 @@ class Windows:
 
     def start(self, axis: int, device: torch.device) -> Tensor:
         """Where windows begin along an axis, in the shape of their places."""
-        return _line(self.starts[axis], device).view(-1, *(1,) * (len(self.size) - axis - 1))
-
-
-@functools.lru_cache(maxsize=256)
-def _line(values: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64, device=device)
+        line = torch.tensor(self.starts[axis], dtype=torch.int64, device=device)
+        return line.view(-1, *(1,) * (len(self.size) - axis - 1))
 
 
 def encode(indices: Tensor, windows: Windows) -> Tensor:
@@ -110,8 +105,8 @@ def _run(kernel: str, indices: Tensor, codes: Tensor, windows: Windows) -> None:
     )
     if not all(addresses):  # fake tensors, or none
         return
-    row_starts = _line(windows.starts[0] if axes == 2 else (0,), indices.device)
-    column_starts = _line(windows.starts[-1], indices.device)
+    row_starts = torch.tensor(windows.starts[0] if axes == 2 else (0,), dtype=torch.int64)
+    column_starts = torch.tensor(windows.starts[-1], dtype=torch.int64)
     tables = line(row_starts, torch.int64, rows), line(column_starts, torch.int64, columns)
     spans = windows.spans if axes == 2 else (1, *windows.spans)
     sizes = planes, rows, columns, lanes, windows.size[-1], *spans

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from gaslayers._checks import is_tracing
-
 WINDOW = 2
 
 
@@ -23,7 +21,7 @@ def suits(x: Tensor, kernel_size: int, layout: torch.memory_format) -> bool:
         and x.device.type == "cpu"
         and x.is_contiguous()
         and x.shape[2] % WINDOW == x.shape[3] % WINDOW == 0
-        and not (torch.compiler.is_compiling() or is_tracing())
+        and not torch.compiler.is_compiling()
     )
 
 
