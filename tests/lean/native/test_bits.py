@@ -18,6 +18,7 @@ TESTS = {
     "above zero": bits.ABOVE_ZERO,
     "not at most zero": bits.NOT_AT_MOST_ZERO,
     "not zero": bits.NOT_ZERO,
+    "not at least zero": bits.NOT_AT_LEAST_ZERO,
 }
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool)
 COUNTS = (1, 7, 8, 9, 1023, 1024, 1025, 8 * 4096 + 3, 100_001)
@@ -41,6 +42,7 @@ def expected_bits(values: Tensor, test: bits.Test) -> list[bool]:
         bits.ABOVE_ZERO.code: lambda value: value > 0,
         bits.NOT_AT_MOST_ZERO.code: lambda value: not value <= 0,
         bits.NOT_ZERO.code: lambda value: value != 0,
+        bits.NOT_AT_LEAST_ZERO.code: lambda value: not value >= 0,
     }[test.code]
     return [bool(asked(value)) for value in values.tolist()]
 

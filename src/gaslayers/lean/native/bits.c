@@ -27,7 +27,7 @@ int64_t bits_call_size(void)
 }
 
 /* As bits.py counts them. */
-enum test { ABOVE_ZERO, NOT_AT_MOST_ZERO, NOT_ZERO };
+enum test { ABOVE_ZERO, NOT_AT_MOST_ZERO, NOT_ZERO, NOT_AT_LEAST_ZERO };
 
 enum {
     EIGHT = 8,

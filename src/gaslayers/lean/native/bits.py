@@ -41,6 +41,8 @@ ABOVE_ZERO = Test(0, lambda values: values > 0)
 NOT_AT_MOST_ZERO = Test(1, lambda values: (values <= 0).logical_not_())
 """What is no number passes, too."""
 NOT_ZERO = Test(2, lambda values: values != 0)
+NOT_AT_LEAST_ZERO = Test(3, lambda values: (values >= 0).logical_not_())
+"""Likewise."""
 
 
 def pack(values: Tensor, test: Test) -> Tensor:

@@ -15,8 +15,10 @@ INLINE void NAME(pack_as)(const struct bits_call *call, struct share bytes, enum
                 flags[i] = size != 0;
             else if (test == ABOVE_ZERO)
                 flags[i] = (value > 0) & (size <= infinity);
-            else
+            else if (test == NOT_AT_MOST_ZERO)
                 flags[i] = (value > 0) | (size > infinity);
+            else
+                flags[i] = ((value < 0) & (size != 0)) | (size > infinity);
         }
         memset(flags + count, 0, (size_t)(whole - count));
         for (int64_t i = 0; i < whole; i += EIGHT)
@@ -30,6 +32,7 @@ static void NAME(pack)(const struct bits_call *call, struct share bytes)
     case ABOVE_ZERO: NAME(pack_as)(call, bytes, ABOVE_ZERO); break;
     case NOT_AT_MOST_ZERO: NAME(pack_as)(call, bytes, NOT_AT_MOST_ZERO); break;
     case NOT_ZERO: NAME(pack_as)(call, bytes, NOT_ZERO); break;
+    case NOT_AT_LEAST_ZERO: NAME(pack_as)(call, bytes, NOT_AT_LEAST_ZERO); break;
     }
 }
 

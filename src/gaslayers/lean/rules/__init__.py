@@ -3,6 +3,7 @@
 import gaslayers.lean.rules.activation
 import gaslayers.lean.rules.arithmetic
 import gaslayers.lean.rules.convolution
+import gaslayers.lean.rules.distance
 import gaslayers.lean.rules.dropout
 import gaslayers.lean.rules.norm
 import gaslayers.lean.rules.pool

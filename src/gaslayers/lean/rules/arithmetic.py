@@ -9,7 +9,7 @@ from gaslayers.lean.rules.pure import add_in_place, add_pure, run_pure
 
 add_pure(
     "add", "sub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "neg", "negative",
-    "abs", "square", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "maximum", "minimum",
+    "square", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "maximum", "minimum",
     "lerp", "addcmul", "addcdiv", "where", "sum", "mean", "var", "std", "amax", "amin", "sign",
 )  # fmt: skip
 _DUNDERS = ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "pow")

@@ -1,4 +1,6 @@
-"""Convolutions and matrix products: they are not run again, and a frozen one needs no input.
+"""Convolutions, matrix products and attention: run again where that is asked for.
+
+A frozen convolution needs no input.
 
 The gradient of the input reads the weight alone; the input's values are read for the gradient of
 the weight alone.
@@ -78,6 +80,20 @@ def _cast_as_autocast_does(op: Operation, x: Tensor) -> Tensor:
     else:
         op.kwargs["input"] = low
     return low
+
+
+@rule(
+    torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm,
+    torch.addmm, torch.baddbmm, torch.einsum, F.bilinear,
+)  # fmt: skip
+def _product(op: Operation) -> Any:
+    return _run(op)
+
+
+@rule(F.scaled_dot_product_attention)
+def _attention(op: Operation) -> Any:
+    # What dropout draws is drawn once.
+    return op.run() if op.argument(4, "dropout_p", 0.0) else _run(op)
 
 
 class _To:
