@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from gaslayers import ConvNormAct, DepthwiseConvNormAct, DownBlock
 from gaslayers.lean.rerun import (
     Precision,
+    as_called,
     forms_of,
     gradients_of,
     in_form,
     stand_ins,
-    without_hooks,
 )
 
 MODES = (True, "recompute", False)
@@ -148,24 +148,19 @@ def test_a_line_with_gaps_comes_without_them() -> None:
     assert found.is_contiguous()
 
 
-@pytest.mark.parametrize("error", [None, ArithmeticError("of the call")])
-def test_hooks_are_silent_within_and_back_behind_whatever_happens(error) -> None:
+def test_a_module_as_called_has_no_hooks_and_keeps_its_configuration() -> None:
     calls: list[str] = []
-    module = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
+    module = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.ReLU())
     module.register_forward_pre_hook(lambda *_: calls.append("outer"))
     module[0].register_forward_hook(lambda *_: calls.append("inner"))
-
-    def call_without_hooks() -> None:
-        with without_hooks(module):
-            module(torch.ones(1))
-            assert not calls
-            if error is not None:
-                raise error
-
-    if error is None:
-        call_without_hooks()
-    else:
-        with pytest.raises(ArithmeticError):
-            call_without_hooks()
-    module(torch.ones(1))
+    x = torch.ones(1, 1, 4, 4)
+    expected = module(x)
+    calls.clear()
+    copy = as_called(module)
+    module[0].padding = (0, 0)
+    module[1] = nn.Sigmoid()
+    assert torch.equal(copy(x), expected)
+    assert not calls
+    assert copy[0].weight is module[0].weight
+    module(x)
     assert calls == ["outer", "inner"]

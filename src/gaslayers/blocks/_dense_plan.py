@@ -27,7 +27,7 @@ from gaslayers.lean.dense.norm import BatchNorm, Scaling
 from gaslayers.lean.dense.norm_activation import NormActivation
 from gaslayers.lean.dense.slots import Slot
 from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
-from gaslayers.lean.modules import is_known, parameter_of, reason_to_call
+from gaslayers.lean.modules import is_known, is_usual, parameter_of, reason_to_call
 
 _Read = TypeVar("_Read")
 
@@ -212,6 +212,8 @@ class _Reader:
         convolution: Any = unit.convolution
         _require(type(convolution) is nn.Conv2d, convolution, "is no plain Conv2d")
         weight: Any = parameter_of(convolution, "weight")
+        is_whole = is_usual(convolution) and isinstance(weight, Tensor)
+        _require(is_whole, convolution, "has been set up otherwise than by PyTorch")
         dilation, padding = convolution.dilation, convolution.padding
         _, group_channels, height, width = weight.shape
         reads = group_channels * convolution.groups

@@ -18,6 +18,8 @@ from gaslayers._watching import is_watcher
 _METHODS = ("__call__", "_call_impl", "forward", "_conv_forward", "_check_input_dim")
 """What runs when a layer is called."""
 
+_OWN_METHODS = frozenset(_METHODS)
+
 PLAIN_KINDS = frozenset({Tensor, nn.Parameter, FakeTensor})
 """Classes of tensors whose operators mean what PyTorch's documentation says."""
 
@@ -83,8 +85,10 @@ def reason_to_call(modules: Iterable[nn.Module]) -> str | None:
             or own["_backward_pre_hooks"]
         ):
             return f"a hook sits on an inner {type(module).__name__}"
-        if "forward" in own or "_conv_forward" in own or own.get("_compiled_call_impl"):
+        if not _OWN_METHODS.isdisjoint(own) or own.get("_compiled_call_impl"):
             return f"an inner {type(module).__name__} has been given another forward"
+        if not is_usual(module):
+            return f"an inner {type(module).__name__} has been set up otherwise than by PyTorch"
         kinds.add(type(module))
     for kind in kinds:
         known = _known.get(kind)
@@ -95,6 +99,34 @@ def reason_to_call(modules: Iterable[nn.Module]) -> str | None:
         if known != _methods(kind):
             return f"{kind.__name__} has been given another forward"
     return None
+
+
+def is_usual(module: nn.Module) -> bool:
+    """Whether a layer's numbers and tensors are as its constructor makes them; asked of two kinds.
+
+    What others take is PyTorch's to say, and to refuse.
+    """
+    if type(module) is nn.Conv2d:
+        geometry = (module.kernel_size, module.stride, module.padding, module.dilation)
+        return all(
+            isinstance(part, str) or (type(part) is tuple and len(part) == 2) for part in geometry
+        )
+    return not isinstance(module, nn.BatchNorm2d) or _is_usual_norm(module)
+
+
+def _is_usual_norm(norm: nn.BatchNorm2d) -> bool:
+    mean, variance = parameter_of(norm, "running_mean"), parameter_of(norm, "running_var")
+    if not norm.eps > 0:
+        return False
+    if mean is None or variance is None:
+        return True
+    weight = parameter_of(norm, "weight")
+    return (
+        not (mean.requires_grad or variance.requires_grad)
+        and mean.dtype == variance.dtype == (mean if weight is None else weight).dtype
+        and mean.is_contiguous()
+        and variance.is_contiguous()
+    )
 
 
 def _has_global_hooks() -> bool:

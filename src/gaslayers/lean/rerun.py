@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -120,15 +120,19 @@ def in_form(tensors: Iterable[Tensor | None], forms: Iterable[Form | None]) -> l
     return found
 
 
-@contextmanager
-def without_hooks(module: nn.Module) -> Iterator[None]:
-    """Call the module and what is in it without hooks: those there are came after its own call."""
-    hooked = [part for part in module.modules() if any(part.__dict__[name] for name in _HOOKS)]
-    kept = [{name: part.__dict__[name] for name in _HOOKS} for part in hooked]
-    try:
-        for part in hooked:
-            part.__dict__.update({name: OrderedDict() for name in _HOOKS})
-        yield
-    finally:
-        for part, hooks in zip(hooked, kept, strict=True):
-            part.__dict__.update(hooks)
+def as_called(module: nn.Module) -> nn.Module:
+    """A module as it is at its call, with the same tensors, to be called again without hooks.
+
+    What is changed in the module until then, its configuration or the layers in it, the call did
+    not read; and hooks that there are by then came after it.
+    """
+    made = type(module).__new__(type(module))
+    made.__dict__.update(module.__dict__)
+    for name in ("_parameters", "_buffers"):
+        made.__dict__[name] = module.__dict__[name].copy()
+    made.__dict__.update({name: OrderedDict() for name in _HOOKS})
+    made.__dict__["_modules"] = {
+        name: None if child is None else as_called(child)
+        for name, child in module.__dict__["_modules"].items()
+    }
+    return made

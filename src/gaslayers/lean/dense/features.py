@@ -20,6 +20,7 @@ from gaslayers.lean.batch_norm import BatchNormCall, running_of, saved_behind_ru
 from gaslayers.lean.dense.layer import Layer
 from gaslayers.lean.dense.norm import BatchNorm, track, write_and_measure
 from gaslayers.lean.dense.slots import Slots
+from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
 from gaslayers.lean.rerun import forms_of, in_form
@@ -99,7 +100,7 @@ class DenseFeatures(torch.autograd.Function):
             track(untracked, moments, slots)
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
         saved = (features, moments, *tensors, *kept)
-        ctx.tensor_count, ctx.forms = len(tensors), forms_of(saved)
+        ctx.tensor_count, ctx.forms, ctx.seen = len(tensors), forms_of(saved), seen(x)
         ctx.save_for_backward(*running_of(plan.norms), *saved)
         return features
 
@@ -108,6 +109,7 @@ class DenseFeatures(torch.autograd.Function):
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
         saved = saved_behind_running(_saved_tensors(ctx), ctx.plan.norms)
         features, moments, *rest = in_form(saved, ctx.forms)
+        check_seen(ctx.seen)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, features, wanted, grad)

@@ -71,9 +71,11 @@ def _offset_in(
     is_square = height == width and padding == column_padding and step == column_step
     if not is_square or (width > 1 and convolution.dilation != largest.dilation):
         return None
-    offset = _geometry_of(convolution).offset_in(_geometry_of(largest))
-    fits = offset is not None and 0 <= offset <= largest_size - width
-    return offset if fits else None
+    own, larger = _geometry_of(convolution), _geometry_of(largest)
+    offset = own.offset_in(larger)
+    if offset is None or own.shrinks_by(width) != larger.shrinks_by(largest_size):
+        return None
+    return offset if 0 <= offset <= largest_size - width else None
 
 
 def _geometry_of(convolution: LoneConvolution) -> Geometry:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gaslayers.lean.batch_norm import BatchNormCall, norm_backward
 from gaslayers.lean.dense.slots import Slot, Slots
-from gaslayers.lean.layout import channels_vary_fastest
+from gaslayers.lean.layout import channels_vary_fastest, in_told_strides
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_call import suits
 from gaslayers.lean.precision import cast
@@ -108,6 +108,7 @@ class BatchNorm:
         weight, bias = slots.get(self.weight), slots.get(self.bias)
         if torch.is_grad_enabled():  # the statistics are functions of x, too
             mean, variance = slots.get(self.mean), slots.get(self.variance)
+            x = in_told_strides(x)  # for the backward pass of this operator, too
             return F.batch_norm(x, mean, variance, weight, bias, self.reads_batch, 0.0, self.eps)
         self.call.check_sizes(x.shape[1])
         mean, scale = self._mean_and_inverse_std(slots, moments)

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
+
+from gaslayers.lean.modules import PLAIN_KINDS
 
 _CHANGED = (
     "one of the variables needed for gradient computation has been modified by an inplace "
     "operation: [{kind} {shape}] is at version {found}; expected version {expected} instead."
 )
+
+
+def seen(tensor: Tensor) -> Version | None:
+    """The version of what a function reads and does not save; None: there is none to be told."""
+    is_plain = type(tensor) in PLAIN_KINDS and not tensor.is_inference()
+    if torch.compiler.is_compiling() or not is_plain:
+        return None
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        return None
+    return Version(tensor)
+
+
+def check_seen(*versions: Version | None) -> None:
+    """Raise PyTorch's error where one of the tensors was changed."""
+    for version in versions:
+        if version is not None:
+            version.check()
 
 
 class Version:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.execution import takes_input
 from gaslayers.lean.frozen.convolution import reason_to_keep_input
 from gaslayers.lean.frozen.input_gradient import Geometry, input_gradient
@@ -45,6 +46,7 @@ class FrozenBranches(torch.autograd.Function):
             outputs.append(y)
         ctx.branches, ctx.read = branches, read
         ctx.widths = [y.shape[1] for y in outputs]
+        ctx.seen = seen(x)
         ctx.save_for_backward(*tensors[::2])
         return torch.cat(outputs, dim=1)
 
@@ -53,6 +55,7 @@ class FrozenBranches(torch.autograd.Function):
         """(N, the branches' channels, H', W') -> (N, C, H, W)."""
         # Asked for once: a checkpoint around the block hands its tensors back a single time.
         weights, read = list(ctx.saved_tensors), list(ctx.read)
+        check_seen(ctx.seen)
         tensor_count = 2 * len(weights)
         total: Tensor | None = None
         # Sums are in autograd's order, the last branch first.

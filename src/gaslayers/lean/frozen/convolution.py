@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.frozen.input_gradient import input_gradient
 from gaslayers.lean.layout import dense_strides
 from gaslayers.lean.modules import are_plain
+from gaslayers.lean.precision import has_autocast
 
 
 class FrozenConvolution(torch.autograd.Function):
@@ -33,6 +35,7 @@ class FrozenConvolution(torch.autograd.Function):
     ) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W')."""
         ctx.save_for_backward(weight)
+        ctx.seen = seen(x)
         ctx.shape, ctx.strides = x.shape, dense_strides(x)
         ctx.geometry = (stride, padding, dilation, groups)
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -41,6 +44,7 @@ class FrozenConvolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H', W') -> (N, C, H, W)."""
         (weight,) = ctx.saved_tensors
+        check_seen(ctx.seen)
         grad_x = input_gradient(grad, weight, ctx.shape, ctx.strides, ctx.geometry)
         return grad_x, *[None] * 6
 
@@ -56,7 +60,7 @@ def reason_to_keep_input(conv: nn.Module) -> str | None:
         return "the convolution's weights are trained: their gradient needs its input"
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return "the convolution's padding is no plain zeros"
-    if torch.is_autocast_enabled(conv.weight.device.type):
+    if has_autocast(conv.weight.device):
         return "autocast is on"
     return None
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.execution import Execution, takes_input
 from gaslayers.lean.inception.cost import BranchShape, Choice, choose
 from gaslayers.lean.inception.kernels import Kernel, compose, convolve, geometry_of, join
@@ -61,7 +62,9 @@ class Composition:
         if self.choice.joined:
             largest = _largest(self.branches)
             kernel = join([_placed(units, largest) for units in self.branches])
-            return convolve(x, kernel, geometry_of(largest), layout)
+            y = convolve(x, kernel, geometry_of(largest), layout)
+            _refuse_changes(y, self._weights)
+            return y
         made = [
             convolve(x, _kernel(units), geometry_of(units[-1]), layout) if composed else run(x)
             for units, composed, run in zip(self.branches, self.choice.composed, alone, strict=True)
@@ -73,14 +76,14 @@ def plan_composition(branches: Sequence[Sequence[Unit]]) -> Composition | None:
     """What is composed and joined of these branches; None: nothing is."""
     if any(_reason_against(unit) for units in branches for unit in units):
         return None
-    larger = geometry_of(_largest(branches))
+    largest = _largest(branches)
     shapes = tuple(
         BranchShape(
             out_channels=units[-1].conv.out_channels,
             kernel_size=units[-1].conv.kernel_size[0],
             inner_channels=units[0].conv.out_channels if len(units) > 1 else None,
             inner_bias=len(units) > 1 and units[0].bias is not None,
-            joins=geometry_of(units[-1]).offset_in(larger) is not None,
+            joins=_joins(units[-1], largest),
         )
         for units in branches
     )
@@ -97,12 +100,29 @@ def _reason_against(unit: Unit) -> str | None:
     conv = unit.conv
     if unit.weight is None:
         return f"{type(conv).__name__} is no plain Conv2d"
+    if unit.weight.shape[2:] != conv.kernel_size:
+        return "the convolution's weight is of another size than its constructor gave it"
     if conv.groups > 1 or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return "the convolution has groups, or its padding is no plain zeros"
     for between in (unit.norm, unit.activation):
         if type(between) is not nn.Identity:
             return f"a {type(between).__name__} stands between convolutions"
     return None
+
+
+def _joins(unit: Unit, largest: Unit) -> bool:
+    """Whether its kernel among zeros in a larger one makes the same map."""
+    own, larger = geometry_of(unit), geometry_of(largest)
+    (size, _), (larger_size, _) = unit.conv.kernel_size, largest.conv.kernel_size
+    same_size = own.shrinks_by(size) == larger.shrinks_by(larger_size)
+    return same_size and own.offset_in(larger) is not None
+
+
+def _refuse_changes(y: Tensor, weights: Sequence[Tensor]) -> None:
+    """Refuse a backward pass where a weight was changed, of which the joined kernel is a copy."""
+    versions = [seen(weight) for weight in weights]
+    if y.requires_grad and any(versions):
+        y.register_hook(lambda _: check_seen(*versions))  # type: ignore[no-untyped-call]
 
 
 def _largest(branches: Sequence[Sequence[Unit]]) -> Unit:

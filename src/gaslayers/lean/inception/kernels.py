@@ -47,6 +47,13 @@ class Geometry(NamedTuple):
         cells, rest = divmod(larger.padding[0] - self.padding[0], larger.dilation[0])
         return cells if rest == 0 else None
 
+    def shrinks_by(self, kernel_size: int) -> tuple[int, ...]:
+        """How many rows and columns less a kernel of this size makes, by steps of one."""
+        return tuple(
+            (kernel_size - 1) * step - 2 * padding - self.extra_padding
+            for step, padding in zip(self.dilation, self.padding, strict=True)
+        )
+
 
 def geometry_of(unit: Unit) -> Geometry:
     """The geometry of a unit's convolution."""

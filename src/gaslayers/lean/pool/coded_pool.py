@@ -11,7 +11,6 @@ import abc
 import dataclasses
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.activations import activation_backward
@@ -67,8 +66,11 @@ class CodedPool(abc.ABC):
         grad = grad + 0.0  # as where a gradient is added to zeros: -0.0 becomes 0.0
         if positive is not None:
             grad = activation_backward(grad, positive, self.slope)
-        window = [self.kernel_size] * 2
-        return F.max_unpool2d(grad, indices, window, output_size=self.shape[2:])
+        # No two windows share a value. The operator that is made for this has no version for
+        # `torch.use_deterministic_algorithms`.
+        *planes, height, width = self.shape
+        spread = grad.new_zeros((*planes, height * width))
+        return spread.scatter(2, indices.flatten(2), grad.flatten(2)).view(self.shape)
 
     @abc.abstractmethod
     def _find_places(self, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:

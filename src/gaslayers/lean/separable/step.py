@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate
 from gaslayers.lean.batch_norm import BatchNormCall, check_lines, norm_backward
-from gaslayers.lean.layout import layout_of
+from gaslayers.lean.layout import in_told_strides, layout_of
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_choice import take_call
 from gaslayers.lean.padding import crop_to, pad_what_is_read
@@ -169,6 +169,7 @@ class Step:
         weight, bias, mean, var = own[2:]
         if self.norm.training:
             mean = var = None
+        x = in_told_strides(x)  # for the backward pass of this operator, too
         x = F.batch_norm(x, mean, var, weight, bias, self.norm.training, 0.0, self.norm.eps)
         return activate(x, self.slope) if self.norm_first else x
 

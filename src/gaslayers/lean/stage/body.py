@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gaslayers.lean.rerun import gradients_of, without_hooks
+from gaslayers.lean.rerun import gradients_of
 from gaslayers.lean.separable.step import Step
 from gaslayers.lean.separable.unit import Unit, read_step, reason_against_step
 
@@ -20,7 +20,7 @@ class Body:
     """Any module, by autograd.
 
     Args:
-        module: The module.
+        module: The module, as from `as_called`.
         names: Of the parameters that it reads.
     """
 
@@ -30,7 +30,7 @@ class Body:
     def run(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Its output, with a graph; by these parameters, whatever the module holds by now."""
         state = dict(zip(self.names, parameters, strict=True))
-        with torch.enable_grad(), without_hooks(self.module):
+        with torch.enable_grad():
             return functional_call(self.module, state, (x,), tie_weights=False)
 
     def backward(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gaslayers.lean.activations import IDENTITY, known_slope
+from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.frozen.input_gradient import Geometry, input_gradient_of_pooled
 from gaslayers.lean.layout import dense_strides, layout_of
 from gaslayers.lean.native import image_stage
@@ -54,7 +55,7 @@ class ImageStage(torch.autograd.Function):
         ctx.shape, ctx.strides, ctx.padding = x.shape, dense_strides(x), padding
         # The gradient of the weight alone reads the input.
         saved = weight, packed, x if ctx.needs_input_grad[1] else None
-        ctx.forms = forms_of(saved)
+        ctx.forms, ctx.seen = forms_of(saved), seen(x)
         ctx.save_for_backward(*saved)
         return pooled
 
@@ -62,6 +63,7 @@ class ImageStage(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / 2, W' / 2) -> the gradients of input, weight and bias."""
         weight, packed, x = in_form(ctx.saved_tensors, ctx.forms)
+        check_seen(ctx.seen)
         wants = list(ctx.needs_input_grad[:3])
         geometry: Geometry = (_ONCE, ctx.padding, _ONCE, 1)
         if wants == [True, False, False]:

@@ -17,8 +17,10 @@ from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm, 
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.modules import modules_within, reason_to_call
 from gaslayers.lean.native import norm_pool
+from gaslayers.lean.native.norm_call import LAYOUT
 from gaslayers.lean.pool.choice import code_pool
-from gaslayers.lean.rerun import Precision, forms_of, in_form, stand_ins
+from gaslayers.lean.pool.kernel_pool import KernelPool
+from gaslayers.lean.rerun import Precision, as_called, forms_of, in_form, stand_ins
 from gaslayers.lean.roofline import BYTES_PER_VALUE
 from gaslayers.lean.separable.unit import Unit
 from gaslayers.lean.stage.body import Body, ConvolutionBody, read_convolution
@@ -31,6 +33,7 @@ _FLOPS_PER_SAVED_BYTE = 1000
 class _Stage:
     """What the function calls besides tensors."""
 
+    module: nn.Module
     body: Body
     convolution: ConvolutionBody | None
     precision: Precision
@@ -54,15 +57,16 @@ class RecomputedStage(torch.autograd.Function):
     ) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H' / k, W' / k)."""
         call = stage.call
-        z = stage.body.module(x)
+        z = stage.module(x)
         _check_batch(z, call)
         ctx.stage = stage
-        ctx.pool = code_pool(z, stage.slope, stage.kernel_size, ceil_mode=stage.ceil_mode)
         ctx.by_kernels = norm_pool.take(z, call, stage.kernel_size)
         if ctx.by_kernels:
             pooled, packed, moments = norm_pool.run(z, call, stage.slope, ceil_mode=stage.ceil_mode)
             mean, inverse_std = moments.unbind()
             kept: tuple[Tensor, ...] = (packed,)
+            shared = stage.slope, stage.kernel_size, stage.ceil_mode
+            ctx.pool = KernelPool(*shared, z.shape, LAYOUT)
         else:
             call.check_sizes(z.shape[1])
             normed, mean, inverse_std = torch.native_batch_norm(
@@ -209,7 +213,8 @@ def run_recomputed(
         if (tensor := getattr(module, leaf)) is not None
     }
     stage = _Stage(
-        Body(body, tuple(tensors)),
+        body,
+        Body(as_called(body), tuple(tensors)),
         convolution,
         Precision.of(x),
         call,
