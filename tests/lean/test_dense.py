@@ -406,16 +406,12 @@ def test_backward_refuses_an_output_changed_in_place() -> None:
         y.sum().backward()
 
 
-def test_input_may_be_changed_after_the_forward_pass() -> None:
+def test_an_input_that_is_changed_after_the_forward_pass_is_refused() -> None:
     block, x = build(), torch.randn(2, 4, 5, 5)
-    expected = step(twin_of(block), x, input_grad=False)
-    changed = x.clone()
-    output = block(changed)
-    changed.zero_()
-    generator = torch.Generator().manual_seed(1)
-    (output * torch.randn(output.shape, generator=generator)).sum().backward()
-    for name, parameter in block.named_parameters():
-        assert torch.equal(parameter.grad, expected[f"grad of {name}"]), name
+    output = block(x)
+    x.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
 
 
 @pytest.mark.parametrize("training", [True, False])

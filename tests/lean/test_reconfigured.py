@@ -16,6 +16,9 @@ from gaslayers import DenseBlock, DownBlock, InceptionBlock, TransitionBlock
 from tests.lean.outcomes import Results, assert_as_plain, blocks, draws, gradients, step
 
 DRAWS = draws(25)
+SHAPE = (2, 4, 9, 9)
+"""Odd: PyTorch 2.14 writes past the end of memory in the backward pass of a 1x1 convolution of a few
+channels with stride 2, in channels_last, where sizes are even."""
 
 
 def inner(module: nn.Module, *kinds: type[nn.Module]) -> list[nn.Module]:
@@ -92,7 +95,7 @@ BEFORE = {
 def test_what_was_set_before_the_forward_pass_counts_as_in_plain(change: str, drawn) -> None:
     def act(module: nn.Module, owner: nn.Module) -> Results:
         BEFORE[change](owner)
-        return step(module, owner, drawn.input(shape=(3, 4, 9, 9)))
+        return step(module, owner, drawn.input(shape=SHAPE))
 
     assert_as_plain(drawn.block, act)
 
@@ -130,7 +133,7 @@ AFTER = {
 @given(drawn=blocks())
 def test_what_is_set_behind_the_forward_pass_is_not_read(change: str, second: bool, drawn) -> None:
     def act(module: nn.Module, owner: nn.Module) -> Results:
-        x = drawn.input(shape=(2, 4, 8, 8))
+        x = drawn.input(shape=SHAPE)
         y = module(x)
         AFTER[change](owner)
         if not second:
@@ -148,7 +151,7 @@ def test_an_input_that_is_changed_behind_the_forward_pass_is_refused_as_in_plain
     drawn, by: str
 ) -> None:
     def act(module: nn.Module, owner: nn.Module, *, changes: bool = True) -> Results:
-        x = drawn.input()
+        x = drawn.input(shape=SHAPE)
         read = x * 1
         y = module(read)
         if changes:
@@ -197,7 +200,7 @@ def test_a_penalty_within_a_context_is_that_of_plain(context: str, drawn) -> Non
     assume(not drawn.frozen)
 
     def act(module: nn.Module, owner: nn.Module) -> Results:
-        x = drawn.input(shape=(2, 4, 8, 8))
+        x = drawn.input(shape=SHAPE)
         with PENALTY_CONTEXTS[context]():
             (grad,) = torch.autograd.grad(module(x).float().sum(), x, create_graph=True)
             return without_zeros(gradients(grad.square().sum(), x, owner))

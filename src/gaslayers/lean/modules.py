@@ -108,7 +108,7 @@ def is_usual(module: nn.Module) -> bool:
     """
     if type(module) is nn.Conv2d:
         geometry = (module.kernel_size, module.stride, module.padding, module.dilation)
-        return all(
+        return parameter_of(module, "weight") is not None and all(
             isinstance(part, str) or (type(part) is tuple and len(part) == 2) for part in geometry
         )
     return not isinstance(module, nn.BatchNorm2d) or _is_usual_norm(module)
@@ -124,8 +124,7 @@ def _is_usual_norm(norm: nn.BatchNorm2d) -> bool:
     return (
         not (mean.requires_grad or variance.requires_grad)
         and mean.dtype == variance.dtype == (mean if weight is None else weight).dtype
-        and mean.is_contiguous()
-        and variance.is_contiguous()
+        and 0 not in (*mean.stride(), *variance.stride())
     )
 
 

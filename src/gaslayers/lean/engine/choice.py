@@ -85,7 +85,8 @@ class Choice:
             moved=origin.moved_bytes + sum(each.moved for each in costs),
             dear=origin.is_dear + max((each.dear for each in costs), default=0),
         )
-        if not is_last and is_there and origin.held_bytes < cost.kept:
+        is_worse = origin.held_bytes < cost.kept or cost.dear > MOST_DEAR
+        if not is_last and is_there and is_worse:
             self._whole.add(origin)
             return _Cost(kept=origin.held_bytes)
         return cost

@@ -15,12 +15,10 @@ _CHANGED = (
 
 def seen(tensor: Tensor) -> Version | None:
     """The version of what a function reads and does not save; None: there is none to be told."""
-    is_plain = type(tensor) in PLAIN_KINDS and not tensor.is_inference()
-    if torch.compiler.is_compiling() or not is_plain:
+    if torch.compiler.is_compiling() or type(tensor) not in PLAIN_KINDS:
         return None
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        return None
-    return Version(tensor)
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return None if is_wrapped or tensor.is_inference() else Version(tensor)
 
 
 def check_seen(*versions: Version | None) -> None:

@@ -68,9 +68,10 @@ class CodedPool(abc.ABC):
             grad = activation_backward(grad, positive, self.slope)
         # No two windows share a value. The operator that is made for this has no version for
         # `torch.use_deterministic_algorithms`.
-        *planes, height, width = self.shape
-        spread = grad.new_zeros((*planes, height * width))
-        return spread.scatter(2, indices.flatten(2), grad.flatten(2)).view(self.shape)
+        count, channels, height, width = self.shape
+        spread = grad.new_zeros((count, channels, height * width))
+        line = (count, channels, grad.shape[2] * grad.shape[3])
+        return spread.scatter(2, indices.reshape(line), grad.reshape(line)).reshape(self.shape)
 
     @abc.abstractmethod
     def _find_places(self, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
