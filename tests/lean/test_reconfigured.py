@@ -17,8 +17,8 @@ from tests.lean.outcomes import Results, assert_as_plain, blocks, draws, gradien
 
 DRAWS = draws(25)
 SHAPE = (2, 4, 9, 9)
-"""Odd sizes: with even ones PyTorch 2.14 writes past the end of memory in the backward pass of a 1x1
-convolution of few channels with stride 2 in channels_last."""
+"""Odd sizes: with even ones PyTorch 2.14 writes past the end of memory in the backward pass of a
+1x1 convolution of few channels with stride 2 in channels_last."""
 
 
 def inner(module: nn.Module, *kinds: type[nn.Module]) -> list[nn.Module]:

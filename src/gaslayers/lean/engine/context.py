@@ -17,7 +17,7 @@ from gaslayers.lean.engine.choice import Choice
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.operation import NoOriginError, Operation, Pass, is_known, is_small
 from gaslayers.lean.engine.provenance import Key, Provenance, key_of
-from gaslayers.lean.engine.recompute import Recompute
+from gaslayers.lean.engine.recompute import Selection, selection_of
 from gaslayers.lean.engine.table import RULES
 from gaslayers.lean.engine.version import Version
 from gaslayers.lean.engine.whole import Whole
@@ -38,12 +38,12 @@ class Saving(TorchFunctionMode):
     Neither the hooks nor what is kept refer to it, so that memory is let go with the graph.
 
     Args:
-        recompute: As for `gaslayers.make_lean`.
+        selection: Which convolutions run again; None: none.
     """
 
-    def __init__(self, recompute: Recompute = "cheap") -> None:
+    def __init__(self, selection: Selection | None = None) -> None:
         super().__init__()
-        self.pass_ = Pass(Provenance(), outer_hooks(), recompute)
+        self.pass_ = Pass(Provenance(), outer_hooks(), selection or selection_of("cheap"))
         self.operation: Operation | None = None
         self._restored: dict[Key, tuple[weakref.ref[Any], weakref.ref[Form]]] = {}
         me, has_hooks = weakref.ref(self), self.pass_.outer is not None

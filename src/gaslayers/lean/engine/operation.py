@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.provenance import Origin, Provenance
-from gaslayers.lean.engine.recompute import Recompute
+from gaslayers.lean.engine.recompute import Selection
 from gaslayers.lean.engine.whole import Hooks
 from gaslayers.lean.modules import PLAIN_KINDS
 from gaslayers.lean.rerun import Precision
@@ -50,12 +50,12 @@ class Pass:
     Args:
         book: The origins of the tensors that live.
         outer: Hooks around the engine.
-        recompute: As for `gaslayers.make_lean`.
+        selection: Which convolutions run again.
     """
 
     book: Provenance
     outer: Hooks | None
-    recompute: Recompute
+    selection: Selection
 
 
 class NoOriginError(Exception):

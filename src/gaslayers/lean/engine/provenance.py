@@ -111,6 +111,11 @@ class Origin:
         whole = self._kept() if self._kept is not None else None
         return None if whole is None or whole.is_changed else whole
 
+    @property
+    def is_made_again(self) -> bool:
+        """Whether somebody keeps its operator in its place."""
+        return self._again is not None and self._again() is not None
+
     def keep(self, tensor: Tensor, outer: Hooks | None) -> Whole:
         """Keep it whole."""
         whole = Whole(tensor, outer)

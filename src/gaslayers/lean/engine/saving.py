@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import gaslayers.lean.rules  # noqa: F401  # fills the table
 from gaslayers.lean.engine.aside import reason_to_step_aside
 from gaslayers.lean.engine.context import Saving
-from gaslayers.lean.engine.recompute import Recompute, check_recompute
+from gaslayers.lean.engine.recompute import Recompute, check_recompute, selection_of
 
 
 @contextmanager
@@ -44,5 +44,5 @@ def lean_saving(*, recompute: Recompute = "cheap") -> Iterator[None]:
     if reason_to_step_aside() is not None:
         yield
         return
-    with Saving(recompute):
+    with Saving(selection_of(recompute)):
         yield

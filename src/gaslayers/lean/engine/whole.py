@@ -22,12 +22,13 @@ class Whole(Form):
         RuntimeError: On `restore`, as PyTorch does, where it was changed in place since.
     """
 
-    __slots__ = ("_boxed", "_tensor", "_unpack", "_version")
+    __slots__ = ("_boxed", "_tensor", "_unpack", "_version", "byte_count")
 
     reason = "its values are read, and nothing less gives them back"
 
     def __init__(self, tensor: Tensor, outer: Hooks | None = None) -> None:
         self._tensor: Tensor | None = tensor.detach()
+        self.byte_count = tensor.numel() * tensor.element_size()
         self._version = 0 if tensor.is_inference() else tensor._version
         if outer is not None:
             pack, self._unpack = outer

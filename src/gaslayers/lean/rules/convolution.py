@@ -16,15 +16,15 @@ from torch.nn import functional as F
 
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.forms import ShapeOnly
-from gaslayers.lean.engine.operation import Keep, Operation, is_small
+from gaslayers.lean.engine.operation import Keep, Operation, is_known, is_small
 from gaslayers.lean.engine.table import rule
 from gaslayers.lean.precision import has_autocast
 from gaslayers.lean.rules.pure import run_pure
 
+_TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
-@rule(
-    F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
-)  # fmt: skip
+
+@rule(F.conv1d, F.conv2d, F.conv3d, *_TRANSPOSED)
 def _convolution(op: Operation) -> Any:
     x, weight = op.argument(0, "input"), op.argument(1, "weight")
     if not isinstance(x, Tensor) or not isinstance(weight, Tensor):
@@ -44,10 +44,27 @@ def _convolution(op: Operation) -> Any:
 
 
 def _run(op: Operation, keep: Keep | None = None) -> Any:
-    """Run it, and write down that it can run again where that is asked for."""
-    return (
-        run_pure(op, keep, is_dear=True) if op.pass_.recompute == "convolutions" else op.run(keep)
-    )
+    """Run it, and write down that it can run again where it may."""
+    selection = op.pass_.selection
+    if not selection.next_may_run_again():
+        return op.run(keep)
+    result = run_pure(op, keep, is_dear=True)
+    made = op.pass_.book.find(result) if isinstance(result, Tensor) and is_known(result) else None
+    if made is not None:
+        selection.note(made, _work(op, result))
+    return result
+
+
+def _work(op: Operation, result: Tensor) -> int:
+    """About how many multiply-adds it takes: what it reads for each value that it makes."""
+    first, second = op.argument(0, "input"), op.argument(1, "weight")
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor):
+        return result.numel()
+    is_product = second.dim() == first.dim() or op.func is F.linear
+    reads = second.numel() // second.shape[0] if is_product and second.dim() else 1
+    if op.func in _TRANSPOSED:
+        return first.numel() * reads
+    return result.numel() * reads
 
 
 def _batched(x: Tensor, weight: Tensor) -> torch.Size:
