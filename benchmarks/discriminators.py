@@ -364,12 +364,14 @@ class Client:
         shape: Of its input, batch first.
         trained: Whether it is trained, as a discriminator is; else it is only ever frozen.
         also_frozen: Whether it has a step in which it is frozen, as that of a generator.
+        is_penalised: Whether its authors train it with a gradient penalty.
     """
 
     build: Callable[[], nn.Module]
     shape: Sequence[int]
     trained: bool = True
     also_frozen: bool = True
+    is_penalised: bool = False
 
 
 CLIENTS = {
@@ -378,10 +380,10 @@ CLIENTS = {
     "PatchGAN, batch norm": Client(lambda: patchgan(nn.BatchNorm2d), (4, 3, 256, 256)),
     "SN-ResNet": Client(SNResNet, (16, 3, 32, 32)),
     "period and scale": Client(PeriodAndScale, (2, 1, 8192)),
-    "U-Net, spectral norm": Client(UNet, (4, 3, 128, 128)),
+    "U-Net, spectral norm": Client(UNet, (4, 3, 128, 128), is_penalised=True),
     "LeakyReLU, Dropout2d, BN": Client(dropout_dcgan, (64, 3, 64, 64)),
-    "StyleGAN2-like": Client(StyleGAN2, (4, 3, 64, 64)),
-    "R3GAN-like": Client(R3GAN, (4, 3, 64, 64)),
+    "StyleGAN2-like": Client(StyleGAN2, (4, 3, 64, 64), is_penalised=True),
+    "R3GAN-like": Client(R3GAN, (4, 3, 64, 64), is_penalised=True),
     "VGG-16": Client(lambda: Perceptual(compares=False), (2, 3, 256, 256), trained=False),
     "LPIPS-like": Client(lambda: Perceptual(compares=True), (2, 3, 256, 256), trained=False),
     "resnet50": Client(_torchvision("resnet50"), (4, 3, 64, 64), also_frozen=False),

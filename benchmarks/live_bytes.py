@@ -24,12 +24,15 @@ class LiveBytes(TorchDispatchMode):
         self._living: dict[int, weakref.ref[Any]] = {}
         self.now = 0
         self.peak = 0
+        self.history: list[int] = []
+        """What lived behind each operator."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for leaf in pytree.tree_leaves(made):
             if isinstance(leaf, Tensor):
                 self._meet(leaf)
+        self.history.append(self.now)
         return made
 
     def leave_out(self, tensor: Tensor) -> None:

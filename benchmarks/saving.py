@@ -3,21 +3,25 @@
     python -m benchmarks.saving --out saving.json
 
 A D step is one forward and one backward pass with the weights' gradients; in a G step the network
-is frozen and only the input gets one. Kept bytes and the peak of a step are those of live storages,
-by a watcher that knows nothing of the engine: parameters, buffers, gradients of parameters and the
-input are left out. The ways are timed in turns; each turn gives one ratio to plain.
+is frozen and only the input gets one. An R1 step differentiates the squared gradient of the input
+by the weights, and there the engine is a context around the penalty, too. Kept bytes and the peak
+of a step are those of live storages, by a watcher that knows nothing of the engine: parameters,
+buffers, gradients of parameters and the input are left out. The ways are timed in turns; each turn
+gives one ratio to plain.
 """
 
 from __future__ import annotations
 
+import enum
 import gc
 import json
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +35,7 @@ from benchmarks.discriminators import CLIENTS, Client
 from benchmarks.lean import MEBIBYTE
 from benchmarks.live_bytes import LiveBytes
 from benchmarks.provenance import describe_run, is_installed
-from gaslayers import frozen, make_lean
+from gaslayers import frozen, lean_saving, make_lean
 from gaslayers.study.records import write_atomically
 
 PLAIN = "plain, as its authors write it"
@@ -100,47 +104,63 @@ WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
 }
 
 
+_CONTEXTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    LEAN: lean_saving,
+    CONVOLUTIONS: partial(lean_saving, recompute="convolutions"),
+}
+"""Around a whole step, its penalty included."""
+
+
+class Kind(enum.Enum):
+    """The kinds of steps."""
+
+    D = "D step"
+    G = "G step, frozen"
+    R1 = "R1 step"
+
+
 class Step:
     """One step of a network, run one way.
 
     Args:
         client: The network and its input.
-        is_frozen: Whether it is a generator's step.
         way: How it is run.
+        kind: Which step.
     """
 
-    def __init__(self, client: Client, way: str, *, is_frozen: bool) -> None:
+    def __init__(self, client: Client, way: str, kind: Kind) -> None:
         torch.manual_seed(0)
         network = client.build()
-        self.is_frozen = is_frozen
-        self.network = WAYS[way](network)
+        self.kind = kind
+        self._saves: Callable[[], AbstractContextManager[None]] = nullcontext
+        if kind is Kind.R1 and way in _CONTEXTS:
+            self.network, self._saves = network, _CONTEXTS[way]
+        else:
+            self.network = WAYS[way](network)
         self.x = torch.rand(*client.shape, generator=torch.Generator().manual_seed(1))
-        self.x.requires_grad_(is_frozen)
+        self.x.requires_grad_(kind is not Kind.D)
         self.weights = [p for p in self.network.parameters() if p.requires_grad]
-
-    @contextmanager
-    def _frozen(self) -> Iterator[None]:
-        if not self.is_frozen:
-            yield
-            return
-        with frozen(self.network):
-            yield
 
     def forward(self) -> Tensor:
         """A number that depends on everything that the network gives."""
         torch.manual_seed(2)
-        with self._frozen():
+        freezing = frozen(self.network) if self.kind is Kind.G else nullcontext()
+        with freezing, self._saves():
             made = pytree.tree_leaves(self.network(self.x))
-            return torch.stack([y.square().mean() for y in made]).sum()
+            if self.kind is not Kind.R1:
+                return torch.stack([y.square().mean() for y in made]).sum()
+            scores = torch.stack([y.sum() for y in made]).sum()
+            (grad,) = torch.autograd.grad(scores, self.x, create_graph=True)
+            return grad.square().flatten(1).sum(1).mean()
 
     def run(self) -> list[Tensor]:
         """The gradients of a step."""
-        wanted = [self.x] if self.is_frozen else self.weights
+        wanted = [self.x] if self.kind is Kind.G else self.weights
         loss = self.forward()
         return [g for g in torch.autograd.grad(loss, wanted, allow_unused=True) if g is not None]
 
-    def bytes(self) -> tuple[int, int]:
-        """Kept behind the forward pass, and at the highest in the step."""
+    def bytes(self) -> tuple[int, list[int]]:
+        """Kept behind the forward pass, and what lived behind each operator of the step."""
         known = [*self.network.parameters(), *self.network.buffers(), self.x]
         self.run()
         gc.collect()
@@ -150,7 +170,7 @@ class Step:
             del loss
         gc.collect()
         with LiveBytes(known) as living, ExitStack() as hooks:
-            for tensor in [self.x] if self.is_frozen else self.weights:
+            for tensor in [self.x] if self.kind is Kind.G else self.weights:
                 tensor.grad = None
                 hooks.callback(
                     tensor.register_post_accumulate_grad_hook(
@@ -158,10 +178,10 @@ class Step:
                     ).remove
                 )
             self.forward().backward()
-        return kept, living.peak
+        return kept, [*living.history, living.peak]
 
 
-def measure(title: str, *, is_frozen: bool, turns: int, threads: int) -> dict[str, Any]:
+def measure(title: str, kind: Kind, *, turns: int, threads: int) -> dict[str, Any]:
     """Every way of one step, in a process that does nothing else."""
     torch.set_num_threads(threads)
     client = CLIENTS[title]
@@ -172,7 +192,7 @@ def measure(title: str, *, is_frozen: bool, turns: int, threads: int) -> dict[st
             rows[name] = {"missing": "memsave_torch"}
             continue
         try:
-            step = Step(client, name, is_frozen=is_frozen)
+            step = Step(client, name, kind)
             step.run()
         except Exception as error:  # noqa: BLE001  # a peer that does not run is a result
             rows[name] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]:.80}"}
@@ -184,20 +204,22 @@ def measure(title: str, *, is_frozen: bool, turns: int, threads: int) -> dict[st
             start = time.perf_counter()
             step.run()
             seconds[name].append(time.perf_counter() - start)
-    expected = Step(client, PLAIN, is_frozen=is_frozen).run()
+    expected = Step(client, PLAIN, kind).run()
     for name in steps:
-        fresh = Step(client, name, is_frozen=is_frozen)
+        fresh = Step(client, name, kind)
         found = fresh.run()
         same = len(found) == len(expected) and all(map(torch.equal, found, expected))
-        kept, peak = fresh.bytes()
+        kept, history = fresh.bytes()
         ratios = [own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)]
         rows[name] = {
             "kept_bytes": kept,
-            "peak_bytes": peak,
+            "peak_bytes": max(history),
             "time_ratio": statistics.median(ratios),
             "median_seconds": statistics.median(seconds[name]),
             "gradients": "bit-equal" if same else "rounded otherwise",
         }
+        if name in (PLAIN, LEAN) and (title, kind) == TIMELINE:
+            rows[name]["history"] = history[:-1]
     return {"shape": client.shape, "rows": {name: rows[name] for name in WAYS}}
 
 
@@ -234,14 +256,20 @@ def to_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def pieces() -> dict[str, tuple[str, bool]]:
-    """Every step, by its title: the network, and whether it is frozen."""
+TIMELINE = ("U-Net, spectral norm", Kind.D)
+"""Of which the record has what lived behind each operator."""
+
+
+def pieces() -> dict[str, tuple[str, Kind]]:
+    """Every step, by its title: the network and the kind."""
     found = {}
     for name, client in CLIENTS.items():
-        if client.trained:
-            found[f"{name}: D step"] = name, False
-        if client.also_frozen:
-            found[f"{name}: G step, frozen"] = name, True
+        kinds = {
+            Kind.D: client.trained,
+            Kind.G: client.also_frozen,
+            Kind.R1: client.is_penalised,
+        }
+        found |= {f"{name}: {kind.value}": (name, kind) for kind in Kind if kinds[kind]}
     return found
 
 
@@ -260,13 +288,12 @@ def main(
     result: dict[str, Any] = {"run": run, "turns": turns, "threads": threads, "work": {}}
     if out.exists():
         result = json.loads(out.read_text(encoding="utf-8"))
-    for title, (name, is_frozen) in pieces().items():
+    for title, (name, kind) in pieces().items():
         if only not in title or title in result["work"]:
             continue
         print(title, flush=True)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-            options = {"is_frozen": is_frozen, "turns": turns, "threads": threads}
-            measured = fresh.submit(measure, name, **options).result()
+            measured = fresh.submit(measure, name, kind, turns=turns, threads=threads).result()
         result["work"][title] = measured | {"commit": run["commit"]}
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
     print(to_markdown(result))

@@ -17,10 +17,10 @@ from benchmarks.saving import CONVOLUTIONS, LEAN, PLAIN, Step, pieces
 @pytest.mark.slow
 @pytest.mark.parametrize("title", pieces())
 def test_gradients_of_a_network_are_plains_from_fewer_bytes(title: str) -> None:
-    name, is_frozen = pieces()[title]
+    name, kind = pieces()[title]
     client = CLIENTS[name]
     small = dataclasses.replace(client, shape=(2, *client.shape[1:]))
-    steps = [Step(small, way, is_frozen=is_frozen) for way in (PLAIN, LEAN, CONVOLUTIONS)]
+    steps = [Step(small, way, kind) for way in (PLAIN, LEAN, CONVOLUTIONS)]
     plain, *others = [step.run() for step in steps]
     for found in others:
         assert len(found) == len(plain)
@@ -49,7 +49,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch) -> None:
         def __exit__(self, *_: object) -> None:
             pass
 
-        def submit(self, _function, name, **_options):
+        def submit(self, _function, name, _kind, **_options):
             measured.append(name)
             return self
 
