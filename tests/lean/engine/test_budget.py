@@ -106,6 +106,14 @@ def test_the_budget_goes_with_copies_and_pickles_and_ends_with_make_plain() -> N
     assert bytes_of(make_plain(lean)) > expected
 
 
+def test_a_weight_that_was_computed_before_can_be_copied_for_a_try() -> None:
+    module = nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(3, 8, 3)), nn.ReLU())
+    module(image()).sum().backward()
+    vector = module[0].weight_u.clone()
+    make_lean(module, budget_bytes=10**7, inputs=image())
+    assert torch.equal(module[0].weight_u, vector)
+
+
 def test_shapes_and_frozen_weights_are_decided_for_on_their_own() -> None:
     lean = make_lean(network(), budget_bytes=10**8, inputs=image())
     lean(torch.randn(2, 3, 16, 16)).sum().backward()

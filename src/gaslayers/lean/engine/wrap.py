@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gaslayers._checks import bad_value, check_int, check_module
 from gaslayers._watching import watches_only
@@ -170,7 +170,14 @@ def make_lean(
 
 def _try(module: nn.Module, settings: _Settings, inputs: Any) -> None:
     """Run a copy, which decides within the budget."""
-    twin = _mark(copy.deepcopy(module), settings)
+    # PyTorch copies no tensor with a graph, such as the weight of torch.nn.utils.spectral_norm.
+    made = {
+        id(value): value.detach().clone().requires_grad_(value.requires_grad)
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    twin = _mark(copy.deepcopy(module, made), settings)
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
         for _ in range(Budget.COUNTED):
