@@ -26,8 +26,10 @@ def inner(module: nn.Module, *kinds: type[nn.Module]) -> list[nn.Module]:
 
 
 def without_zeros(found: Results) -> Results:
-    """A second derivative that is zero is there as zeros, or not at all."""
-    return {name: value for name, value in found.items() if value.any()}
+    """A second derivative that is zero is there as zeros, as rounding, or not at all."""
+    sizes = {name: float(value.abs().max()) for name, value in found.items()}
+    least = 1e-4 * max(sizes.values(), default=0.0)
+    return {name: value for name, value in found.items() if sizes[name] > least}
 
 
 def _doubled(part: nn.Module, x: Tensor) -> Tensor:
@@ -127,22 +129,32 @@ AFTER = {
 }
 
 
-@pytest.mark.parametrize("second", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("change", AFTER)
 @DRAWS
 @given(drawn=blocks())
-def test_what_is_set_behind_the_forward_pass_is_not_read(change: str, second: bool, drawn) -> None:
+def test_what_is_set_behind_the_forward_pass_is_not_read(change: str, drawn) -> None:
     def act(module: nn.Module, owner: nn.Module) -> Results:
         x = drawn.input(shape=SHAPE)
         y = module(x)
         AFTER[change](owner)
-        if not second:
-            return gradients(y, x, owner)
+        return gradients(y, x, owner)
+
+    assert_as_plain(drawn.block, act)
+
+
+@pytest.mark.parametrize("change", AFTER)
+@DRAWS
+@given(drawn=blocks(dtypes=(torch.float64,)))
+def test_nor_is_it_by_a_second_derivative(change: str, drawn) -> None:
+    def act(module: nn.Module, owner: nn.Module) -> Results:
+        x = drawn.input(shape=SHAPE)
+        y = module(x)
+        AFTER[change](owner)
         (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
         return without_zeros(gradients(grad, x, owner)) | {"output": y.detach()}
 
-    # Second derivatives of different orders of sums drift further apart.
-    assert_as_plain(drawn.block, act, within=torch.float32 if second else None)
+    # Second derivatives by different orders of sums drift further apart.
+    assert_as_plain(drawn.block, act, within=torch.float32)
 
 
 @DRAWS
