@@ -113,6 +113,26 @@ def test_a_change_before_the_backward_pass_is_refused_where_plain_refuses(change
     assert plain == "passes" if change == "bias" else "inplace" in plain
 
 
+@pytest.mark.parametrize("change", [torch.relu_, Tensor.tanh_, lambda x: x.mul_(2)])
+def test_a_branch_may_read_a_map_again_that_another_one_saved_and_that_is_changed_then(
+    change,
+) -> None:
+    """PyTorch refuses a backward pass through who saved the map, and only that."""
+    weight = torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    found = []
+    for context in (contextlib.nullcontext, lean_saving):
+        x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(2), requires_grad=True)
+        with context():
+            y = x * 2
+            saves = F.silu(y)  # y, as it is
+            reads = F.conv2d(torch.sigmoid(y).square(), weight, padding=1)
+            change(y)
+            found.append(torch.autograd.grad(reads.sum(), [x, weight], retain_graph=True))
+        with pytest.raises(RuntimeError, match="inplace operation"):
+            torch.autograd.grad(saves.sum(), x)
+    assert_equal_gradients([*found[1]], [*found[0]])
+
+
 def test_statistics_changed_before_the_backward_pass_are_refused() -> None:
     network = critic().eval()
     with lean_saving():

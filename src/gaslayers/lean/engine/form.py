@@ -21,6 +21,13 @@ class Form(ABC):
     def restore(self) -> Tensor:
         """The tensor, or one that is as good for the operator that saved it."""
 
+    def read(self) -> Tensor:
+        """The tensor for an operator that runs again, whatever happened to it since."""
+        return self.restore()
+
+    def expect_reader(self) -> None:  # noqa: B027  # most forms need not know
+        """An operator that runs again will read it."""
+
     @property
     def of_values(self) -> Form:
         """The form for an operator that reads values, and not what else `restore` may give."""

@@ -76,9 +76,19 @@ class View(Form):
         """What keeps the memory."""
         return (self._whole,)
 
+    def expect_reader(self) -> None:
+        """An operator that runs again will read the memory."""
+        self._whole.expect_reader()
+
+    def read(self) -> Tensor:
+        """The view of what was there."""
+        return self._of(self._whole.read())
+
     def restore(self) -> Tensor:
         """The view."""
-        base = self._whole.restore()
+        return self._of(self._whole.restore())
+
+    def _of(self, base: Tensor) -> Tensor:
         offset, shape, stride = self._kept
         if base.stride() != stride:  # hooks around the engine need not give strides back
             place = torch.empty_strided(shape, stride, dtype=base.dtype, device=base.device)
@@ -170,6 +180,8 @@ class Again(Form):
         self._operator, self._inputs, self._precision = operator, inputs, precision
         self._readers = self._uses = self._uses_left = 0
         self._made: Tensor | None = None
+        for form in inputs:
+            form.expect_reader()
 
     @property
     def parts(self) -> Sequence[Form]:
@@ -194,7 +206,7 @@ class Again(Form):
             self._made, self._uses_left = None, self._uses
         return made
 
-    def expect_reader(self) -> None:
+    def count_reader(self) -> None:
         """Another form reads it, or an operator."""
         self._readers += 1
 
@@ -208,7 +220,7 @@ class Again(Form):
 
     def _run(self, shared: dict[Again, Tensor]) -> Tensor:
         tensors = [
-            form._restore(shared) if isinstance(form, Again) else form.restore()
+            form._restore(shared) if isinstance(form, Again) else form.read()
             for form in self._inputs
         ]
         with torch.no_grad(), self._as_before(tensors):

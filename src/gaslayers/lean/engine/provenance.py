@@ -133,7 +133,7 @@ class Origin:
                 raise AssertionError("Origin: there is no operator to run again")
             form = Again(self.operator, inputs, self.key[3], self.key[4], self.precision)
             self._again = weakref.ref(form)
-        form.expect_reader()
+        form.count_reader()
         if self.is_dear:
             form.expect_use()
         return form
@@ -189,6 +189,13 @@ class Provenance:
         whole = origin.keep(tensor, outer)
         self._kept[origin.key[0]] = weakref.ref(whole), origin.key
         return whole
+
+    def prepare_change(self, tensor: Tensor) -> None:
+        """The memory of a tensor is about to be changed in place."""
+        entry = self._kept.get(tensor.untyped_storage()._cdata)
+        whole = None if entry is None else entry[0]()
+        if whole is not None:
+            whole.prepare_change()
 
     def view_of_kept(self, origin: Origin) -> Form | None:
         """The form that reads it out of memory that is kept for another view; None: none is."""

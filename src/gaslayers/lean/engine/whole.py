@@ -22,12 +22,22 @@ class Whole(Form):
         RuntimeError: On `restore`, as PyTorch does, where it was changed in place since.
     """
 
-    __slots__ = ("_boxed", "_tensor", "_unpack", "_version", "byte_count")
+    __slots__ = (
+        "_before_change",
+        "_boxed",
+        "_is_read",
+        "_tensor",
+        "_unpack",
+        "_version",
+        "byte_count",
+    )
 
     reason = "its values are read, and nothing less gives them back"
 
     def __init__(self, tensor: Tensor, outer: Hooks | None = None) -> None:
         self._tensor: Tensor | None = tensor.detach()
+        self._is_read = False
+        self._before_change: Tensor | None = None
         self.byte_count = tensor.numel() * tensor.element_size()
         self._version = 0 if tensor.is_inference() else tensor._version
         if outer is not None:
@@ -46,6 +56,24 @@ class Whole(Form):
         """It, unchanged, where hooks around the engine did not take it."""
         tensor = self._tensor
         return None if tensor is None or tensor._version != self._version else tensor
+
+    def expect_reader(self) -> None:
+        """An operator that runs again will read it."""
+        self._is_read = True
+
+    def prepare_change(self) -> None:
+        """It is about to be changed in place: keep what operators that run again will read.
+
+        PyTorch would have kept what those made of it. Whoever saved the tensor itself refuses the
+        change.
+        """
+        if self._is_read and self._tensor is not None and not self.is_changed:
+            self._before_change = self._tensor.clone()
+
+    def read(self) -> Tensor:
+        """The tensor as it was, where a change was prepared for."""
+        before = self._before_change
+        return self.restore() if before is None or not self.is_changed else before
 
     def restore(self) -> Tensor:
         """The tensor."""

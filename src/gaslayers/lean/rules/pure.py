@@ -55,6 +55,7 @@ def run_in_place(op: Operation, twin: Callable[..., Tensor], keep: Keep | None =
     target = op.args[0] if op.args else op.kwargs.get("input")
     known = None
     if isinstance(target, Tensor) and is_known(target):
+        op.pass_.book.prepare_change(target)
         known = op.pass_.book.find(target)
     if known is None or known.operator is None:
         return op.run(keep)

@@ -96,7 +96,7 @@ def _run(op: Operation, kind: _Rectifier, *, in_place: bool) -> Any:
     if not isinstance(x, Tensor) or not is_known(x):
         return op.run()
     is_fused = _can_be_fused(x, kind, in_place=in_place)
-    keep = _KeepSigns(op, x, kind.test, in_place=in_place, are_read=is_fused)
+    keep = _KeepSigns(op, x, kind, are_read=is_fused)
     if is_fused:
         op.instead = functools.partial(_Rectify.apply, x, op, kind, keep, in_place)
     result = run_in_place(op, kind.again, keep) if in_place else run_pure(op, keep)
@@ -120,15 +120,12 @@ def _can_be_fused(x: Tensor, kind: _Rectifier, *, in_place: bool) -> bool:
 class _KeepSigns:
     """Keeps of a saved map on which side of zero its values are.
 
-    Of the rectifier's input and of its result these are the same. Where the input is kept anyway,
-    nothing more is.
+    Where the map that PyTorch saves is kept anyway, nothing more is.
     """
 
-    def __init__(
-        self, op: Operation, x: Tensor, test: Test, *, in_place: bool, are_read: bool
-    ) -> None:
-        self._outer, self._test, self._are_read = op.pass_.outer, test, are_read
-        origin = None if in_place else op.pass_.book.find(x)  # in place the input is written over
+    def __init__(self, op: Operation, x: Tensor, kind: _Rectifier, *, are_read: bool) -> None:
+        self._outer, self._test, self._are_read = op.pass_.outer, kind.test, are_read
+        origin = None if kind.saves_result else op.pass_.book.find(x)
         self._input: Form | None = None if origin is None else origin.kept
         # Weak, since autograd lets go of what it saves, and of a function's context later.
         self.made: weakref.ref[Signs] | None = None
