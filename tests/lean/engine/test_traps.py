@@ -114,9 +114,7 @@ def test_a_change_before_the_backward_pass_is_refused_where_plain_refuses(change
 
 
 @pytest.mark.parametrize("change", [torch.relu_, Tensor.tanh_, lambda x: x.mul_(2)])
-def test_a_branch_may_read_a_map_again_that_another_one_saved_and_that_is_changed_then(
-    change,
-) -> None:
+def test_a_map_that_one_branch_saved_may_change_where_another_reads_it_again(change) -> None:
     """PyTorch refuses a backward pass through who saved the map, and only that."""
     weight = torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(3), requires_grad=True)
     found = []
