@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gaslayers import DenseBlock, DownBlock, InceptionBlock, TransitionBlock
+from gaslayers.lean.modules import reason_to_call
 from tests.lean.outcomes import Results, assert_as_plain, blocks, draws, gradients, step
 
 DRAWS = draws(25)
@@ -124,7 +125,6 @@ AFTER = {
     "geometry": _reconfigure,
     "layers": _other_layers,
     "numbers": _other_numbers,
-    "weights": lambda owner: [p.data.mul_(1) for p in owner.parameters()],
 }
 
 
@@ -270,6 +270,14 @@ def test_a_block_frozen_in_part_runs_on_the_meta_device(mode) -> None:
     for name, parameter in block.named_parameters():
         parameter.requires_grad_("norm" in name)
     assert block(torch.zeros(2, 4, 8, 8, device="meta")).shape == (2, 4, 8, 8)
+
+
+def test_an_expanded_statistic_is_left_to_pytorch() -> None:
+    # Asked and not run: PyTorch's backward pass in evaluation reads past the end of such a line.
+    norm = nn.BatchNorm2d(4)
+    assert reason_to_call([norm]) is None
+    norm.running_mean = torch.zeros(1).expand(4)
+    assert reason_to_call([norm]) is not None
 
 
 def test_statistics_of_another_dtype_are_refused() -> None:

@@ -44,15 +44,6 @@ def _level(request, monkeypatch):
     monkeypatch.setattr(kernels, "load", lambda: loaded)
 
 
-@pytest.fixture(params=[1, 2, 7])
-def _threads(request):
-    """More threads than there are rows or pixels, too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
-
-
 def tight(
     shape: tuple[int, ...], dtype: torch.dtype, *, stride: int = 0, offset: int = 0
 ) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -10,29 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gaslayers.lean.native import availability, kernels, places
-from gaslayers.lean.native.compiling import library_path
-from gaslayers.lean.native.kernels import Kernels
+from gaslayers.lean.native import places
 from gaslayers.lean.native.places import Windows
-from tests.lean.native.needs import CAPABILITIES
 
 LAST = torch.channels_last
 
 
-@pytest.fixture(params=[*CAPABILITIES, "PyTorch's operators"])
-def _level(request, monkeypatch):
-    """Each library that this processor can run, and none; says that it ran."""
-    if request.param == "PyTorch's operators":
-        with availability.switched_off():
-            yield
-        return
-    if not availability.are_compiled():
-        pytest.skip("no kernels were compiled here")
-    real = Kernels(library_path(request.param))
-    run = mock.Mock(side_effect=real.run)
-    monkeypatch.setattr(kernels, "load", lambda: mock.Mock(kernels=mock.Mock(run=run)))
+@pytest.fixture
+def _level(ran: set[str] | None) -> Iterator[None]:
     yield
-    assert {call.args[0] for call in run.call_args_list} == {"encode_places", "decode_places"}
+    assert ran in (None, {"encode_places", "decode_places"})
 
 
 def check(indices: Tensor, windows: Windows) -> None:
@@ -93,16 +81,10 @@ def test_places_along_a_line_there_and_back() -> None:
         check(indices, windows_of((301,), tuple(y.shape[2:]), kernel, stride, 0, 1))
 
 
-@pytest.mark.usefixtures("_level")
+@pytest.mark.usefixtures("_level", "_threads")
 def test_places_in_more_threads_than_rows() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(7)
-    try:
-        x = torch.randn(1, 1, 4, 4)
-        _, indices = F.max_pool2d(x, 2, return_indices=True)
-        check(indices, windows_of((4, 4), (2, 2), 2, 2, 0, 1))
-    finally:
-        torch.set_num_threads(before)
+    _, indices = F.max_pool2d(torch.randn(1, 1, 4, 4), 2, return_indices=True)
+    check(indices, windows_of((4, 4), (2, 2), 2, 2, 0, 1))
 
 
 @pytest.mark.parametrize(

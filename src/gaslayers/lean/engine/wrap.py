@@ -131,7 +131,7 @@ def make_lean(
         budget_bytes: What a forward pass may keep for its backward pass, beside parameters,
             buffers and its inputs. Outputs of convolutions are dropped as far as that takes, the
             cheapest to run again per byte first. The first pass of each shape drops all that it
-            can, and decides for those behind it.
+            can, and decides for those behind it. ``recompute`` then says nothing.
         inputs: An example of what the module is called with, a tensor or a tuple: a copy of the
             module runs it now, so that a budget that is too small is refused here.
 

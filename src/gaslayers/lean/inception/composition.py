@@ -122,7 +122,7 @@ def _refuse_changes(y: Tensor, weights: Sequence[Tensor]) -> None:
     """Refuse a backward pass where a weight was changed, of which the joined kernel is a copy."""
     versions = [seen(weight) for weight in weights]
     if y.requires_grad and any(versions):
-        y.register_hook(lambda _: check_seen(*versions))  # type: ignore[no-untyped-call]
+        y.register_hook(lambda _: check_seen(*versions))  # type: ignore[no-untyped-call]  # untyped
 
 
 def _largest(branches: Sequence[Sequence[Unit]]) -> Unit:

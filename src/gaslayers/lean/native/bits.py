@@ -77,8 +77,8 @@ def unpack(bits: Tensor, values: Tensor, low: float, high: float) -> None:
         low: Where the test did not hold.
         high: Where it did.
     """
-    is_fake = _is_fake(bits) or _is_fake(values)
-    table = values_of_bytes(values.dtype, bits.device, low, high, is_fake=is_fake)
+    is_fake = FakeTensor in (type(bits), type(values))
+    table = _table(values.dtype, bits.device, low, high, is_fake=is_fake)
     if not run_on(bits) or values.dtype not in _INFINITIES:
         return _unpack(bits, values, table)
     count = values.numel()
@@ -145,14 +145,11 @@ def fills_its_memory(tensor: Tensor) -> bool:
 
 
 _MASKS = {torch.float32: torch.int32, torch.float64: torch.int64}
+"""By the types of gradients that a kernel reads: those of all bits set, and of none."""
 
 
 def _bytes_of(count: int) -> int:
     return -(-count // _EIGHT)
-
-
-def _is_fake(tensor: Tensor) -> bool:
-    return isinstance(tensor, FakeTensor)
 
 
 def _pack(values: Tensor, test: Test) -> Tensor:
@@ -182,7 +179,7 @@ def _values_of_bytes(dtype: torch.dtype, device: torch.device, low: float, high:
     return torch.full((256, _EIGHT), low, dtype=dtype, device=device).masked_fill_(bits, high)
 
 
-def values_of_bytes(
+def _table(
     dtype: torch.dtype, device: torch.device, low: float, high: float, *, is_fake: bool
 ) -> Tensor:
     """The eight values that each byte stands for: (256, 8). One that is fake is not for later."""

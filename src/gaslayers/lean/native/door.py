@@ -268,6 +268,8 @@ class Door:
 def line(values: Tensor, dtype: torch.dtype, size: int) -> int:
     """Where so many values of any dtype are, one after the other; 0: of a fake tensor, or of none.
 
+    `Door.lines` asks the same of channels, of which all must be real or fake as the call's map is.
+
     Raises:
         Misfit: They are not.
     """

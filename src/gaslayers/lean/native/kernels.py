@@ -12,11 +12,7 @@ from gaslayers.lean.native.compiling import DEFAULT, levels, library_path, missi
 from gaslayers.lean.native.door import DTYPES, Misfit
 from gaslayers.lean.native.structures import STRUCTURES
 
-_NAMES = (
-    *("measure", "normalize", "normalize_backward"),
-    *("pool", "unpool"),
-    *("rectify_backward",),
-)
+_NAMES = ("measure", "normalize", "normalize_backward", "pool", "unpool", "rectify_backward")
 _OF_FLOATS = ("image_gradient", "image_stage")
 _OF_ANY = ("pack_bits", "unpack_bits", "encode_places", "decode_places")
 

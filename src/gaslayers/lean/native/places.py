@@ -42,8 +42,8 @@ class Windows:
 
     def start(self, axis: int, device: torch.device) -> Tensor:
         """Where windows begin along an axis, in the shape of their places."""
-        line = torch.tensor(self.starts[axis], dtype=torch.int64, device=device)
-        return line.view(-1, *(1,) * (len(self.size) - axis - 1))
+        starts = torch.tensor(self.starts[axis], dtype=torch.int64, device=device)
+        return starts.view(-1, *(1,) * (len(self.size) - axis - 1))
 
 
 def encode(indices: Tensor, windows: Windows) -> Tensor:

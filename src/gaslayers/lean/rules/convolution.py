@@ -23,8 +23,10 @@ from gaslayers.lean.rules.pure import run_pure
 
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
+_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, *_TRANSPOSED)
 
-@rule(F.conv1d, F.conv2d, F.conv3d, *_TRANSPOSED)
+
+@rule(*_CONVOLUTIONS)
 def _convolution(op: Operation) -> Any:
     x, weight = op.argument(0, "input"), op.argument(1, "weight")
     if not isinstance(x, Tensor) or not isinstance(weight, Tensor):
@@ -60,11 +62,10 @@ def _work(op: Operation, result: Tensor) -> int:
     first, second = op.argument(0, "input"), op.argument(1, "weight")
     if not isinstance(first, Tensor) or not isinstance(second, Tensor):
         return result.numel()
-    is_product = second.dim() == first.dim() or op.func is F.linear
-    reads = second.numel() // second.shape[0] if is_product and second.dim() else 1
-    if op.func in _TRANSPOSED:
-        return first.numel() * reads
-    return result.numel() * reads
+    if op.func not in _CONVOLUTIONS:  # a product, along the last axis
+        return result.numel() * first.shape[-1]
+    reads = second.numel() // second.shape[0]
+    return (first if op.func in _TRANSPOSED else result).numel() * reads
 
 
 def _batched(x: Tensor, weight: Tensor) -> torch.Size:
@@ -99,12 +100,10 @@ def _cast_as_autocast_does(op: Operation, x: Tensor) -> Tensor:
     return low
 
 
-@rule(
+rule(
     torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.bmm, Tensor.bmm,
     torch.addmm, torch.baddbmm, torch.einsum, F.bilinear,
-)  # fmt: skip
-def _product(op: Operation) -> Any:
-    return _run(op)
+)(_run)  # fmt: skip
 
 
 @rule(F.scaled_dot_product_attention)

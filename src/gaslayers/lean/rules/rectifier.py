@@ -83,7 +83,12 @@ def _leaky_relu(op: Operation) -> Any:
     return run_in_place(op, kind.again) if in_place else run_pure(op)
 
 
-def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
+def _leaky_again(
+    slope: float,
+    input: Tensor,  # noqa: A002  # PyTorch's name
+    *_: Any,
+    **__: Any,
+) -> Tensor:
     return torch._C._nn.leaky_relu(input, slope)
 
 
