@@ -145,7 +145,7 @@ def fills_its_memory(tensor: Tensor) -> bool:
 
 
 _MASKS = {torch.float32: torch.int32, torch.float64: torch.int64}
-"""By the types of gradients that a kernel reads: those of all bits set, and of none."""
+"""By the types of gradients that a kernel reads: integers of the same size."""
 
 
 def _bytes_of(count: int) -> int:
