@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gaslayers.lean.engine import operation
 from tests.lean.engine.networks import Drawn, networks
-from tests.lean.engine.test_engine import assert_equal
+from tests.lean.engine.test_engine import CHEAP_READS, assert_equal
 
 
 def main() -> int:
@@ -43,10 +43,13 @@ def main() -> int:
         order=st.sampled_from([1, 2]),
         layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
         recompute=st.sampled_from(["cheap", "convolutions"]),
+        cheap_reads=CHEAP_READS,
     )
-    def compare(make: Drawn, order: int, layout: torch.memory_format, recompute: str) -> None:
+    def compare(
+        make: Drawn, order: int, layout: torch.memory_format, recompute: str, cheap_reads: int
+    ) -> None:
         drawn.add(make)
-        assert_equal(make, order=order, layout=layout, recompute=recompute)
+        assert_equal(make, order=order, layout=layout, recompute=recompute, cheap_reads=cheap_reads)
 
     compare()
     seconds = time.perf_counter() - start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -14,8 +15,13 @@ from torch import Tensor
 
 from gaslayers import lean_saving
 from gaslayers.lean.engine import operation
+from gaslayers.lean.rules import convolution
 from tests.lean.engine.networks import CHANNELS, JOINS, LAYERS, SIZE, Network, Step, networks
 from tests.lean.outcomes import draws
+
+
+CHEAP_READS = st.sampled_from([0, convolution.MOST_CHEAP_READS])
+"""Drawn convolutions read few channels: all of them are cheap, or none."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +63,11 @@ def assert_equal(
     order: int,
     layout: torch.memory_format,
     recompute: str = "cheap",
+    cheap_reads: int = convolution.MOST_CHEAP_READS,
 ) -> None:
     expected = run(make, recompute=None, order=order, layout=layout)
-    found = run(make, recompute=recompute, order=order, layout=layout)
+    with mock.patch.object(convolution, "MOST_CHEAP_READS", cheap_reads):
+        found = run(make, recompute=recompute, order=order, layout=layout)
     if isinstance(expected, str) or isinstance(found, str):
         assert found == expected
         return
@@ -75,11 +83,16 @@ def assert_equal(
     order=st.sampled_from([1, 1, 2]),
     layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
     recompute=st.sampled_from(["cheap", "convolutions"]),
+    cheap_reads=CHEAP_READS,
 )
 def test_a_drawn_network_ends_as_without_the_engine(
-    make: Callable[[], Network], order: int, layout: torch.memory_format, recompute: str
+    make: Callable[[], Network],
+    order: int,
+    layout: torch.memory_format,
+    recompute: str,
+    cheap_reads: int,
 ) -> None:
-    assert_equal(make, order=order, layout=layout, recompute=recompute)
+    assert_equal(make, order=order, layout=layout, recompute=recompute, cheap_reads=cheap_reads)
 
 
 @pytest.mark.parametrize("order", [1, 2])

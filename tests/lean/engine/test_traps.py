@@ -31,10 +31,10 @@ def _nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "SMALLEST_BYTES", 64)
 
 
-def critic(**options: Any) -> nn.Sequential:
+def critic(reads: int = 3, **options: Any) -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(reads, 8, 3, padding=1),
         nn.BatchNorm2d(8),
         nn.LeakyReLU(0.2, **options),
         nn.Conv2d(8, 8, 3, padding=1),
@@ -45,8 +45,8 @@ def critic(**options: Any) -> nn.Sequential:
     )
 
 
-def image() -> Tensor:
-    return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+def image(channels: int = 3) -> Tensor:
+    return torch.randn(2, channels, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def tensors_of(module: nn.Module, *more: Tensor) -> list[Tensor]:
@@ -537,7 +537,7 @@ def test_unusual_ways_to_a_saved_tensor(run: Callable[[Tensor], Tensor]) -> None
 def test_a_dropped_convolution_runs_again_and_its_output_is_held_no_longer_than_needed() -> None:
     found, sizes = [], []
     for recompute in ("cheap", "convolutions"):
-        network, x = make_lean(critic(), recompute=recompute), image()
+        network, x = make_lean(critic(6), recompute=recompute), image(6)
         sizes.append(kept(lambda n=network, x=x: n(x), *tensors_of(network, x)))
         with uncollected(), watching(tensors_of(network, x)) as watch:
             grads = gradients(network, x)

@@ -126,8 +126,10 @@ def make_lean(
     Args:
         module: Any module.
         recompute: ``"cheap"`` runs again what takes no time beside a convolution: norms,
-            activations, sums, copies. ``"convolutions"`` drops outputs of convolutions and matrix
-            products, too, of two in a row one, and runs those again.
+            activations, sums, copies; and a convolution of few channels, as of an image, which
+            multiplies and adds at most 48 times for each value that it makes.
+            ``"convolutions"`` drops outputs of all convolutions and matrix products, of two in a
+            row one, and runs those again.
         budget_bytes: What a forward pass may keep for its backward pass, beside parameters,
             buffers and its inputs. Outputs of convolutions are dropped as far as that takes, the
             cheapest to run again per byte first. The first pass of each shape drops all that it

@@ -1,6 +1,7 @@
 """Convolutions, matrix products and attention: run again where that is asked for.
 
-A frozen convolution needs no input.
+One that reads an image runs again anyway: with few channels it takes no longer than a norm does,
+and what it makes is the largest map of most networks. A frozen convolution needs no input.
 
 The gradient of the input reads the weight alone; the input's values are read for the gradient of
 the weight alone.
@@ -25,6 +26,11 @@ _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 _CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, *_TRANSPOSED)
 
+MOST_CHEAP_READS = 48
+"""A convolution that multiplies and adds at most so often for each value that it makes is as cheap
+as a norm: up to 4x4 cells of three channels. A processor does about 10 operations while a byte of
+memory travels, so that these take as long as reading and writing the map once."""
+
 
 @rule(*_CONVOLUTIONS)
 def _convolution(op: Operation) -> Any:
@@ -47,6 +53,8 @@ def _convolution(op: Operation) -> Any:
 
 def _run(op: Operation, keep: Keep | None = None) -> Any:
     """Run it, and write down that it can run again where it may."""
+    if _is_cheap(op):
+        return run_pure(op, keep, is_dear=True)  # but of two in a row one
     selection = op.pass_.selection
     if not selection.next_may_run_again():
         return op.run(keep)
@@ -64,8 +72,29 @@ def _work(op: Operation, result: Tensor) -> int:
         return result.numel()
     if op.func not in _CONVOLUTIONS:  # a product, along the last axis
         return result.numel() * first.shape[-1]
-    reads = second.numel() // second.shape[0]
-    return (first if op.func in _TRANSPOSED else result).numel() * reads
+    return (first if op.func in _TRANSPOSED else result).numel() * _reads(second)
+
+
+def _is_cheap(op: Operation) -> bool:
+    """Whether it takes no longer than a norm of what it makes.
+
+    Grouped convolutions take longer than their products say. Where cuDNN tries algorithms, it may
+    choose another one for another thread, which rounds otherwise.
+    """
+    weight = op.argument(1, "weight")
+    return (
+        op.func in _CONVOLUTIONS
+        and op.func not in _TRANSPOSED
+        and isinstance(weight, Tensor)
+        and 0 < weight.numel() <= MOST_CHEAP_READS * weight.shape[0]
+        and op.argument(6, "groups", 1) == 1
+        and not (weight.is_cuda and torch.backends.cudnn.benchmark)
+    )
+
+
+def _reads(weight: Tensor) -> int:
+    """How often a convolution multiplies and adds for each value that it makes."""
+    return weight.numel() // weight.shape[0]
 
 
 def _batched(x: Tensor, weight: Tensor) -> torch.Size:
