@@ -19,7 +19,6 @@ from gaslayers.lean.rules import convolution
 from tests.lean.engine.networks import CHANNELS, JOINS, LAYERS, SIZE, Network, Step, networks
 from tests.lean.outcomes import draws
 
-
 CHEAP_READS = st.sampled_from([0, convolution.MOST_CHEAP_READS])
 """Drawn convolutions read few channels: all of them are cheap, or none."""
 
