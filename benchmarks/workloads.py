@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.provenance import is_installed
-from gaslayers import DenseBlock, InceptionBlock
+from gaslayers import DenseBlock, InceptionBlock, make_lean
 from gaslayers.models import CASES, VARIANTS, build_discriminator
 
 BATCH = 32
 PLAIN = "plain eager"
 LEAN = "gaslayers"
 RECOMPUTE = "gaslayers, recompute"
+ENGINE = "make_lean on plain layers"
+ENGINE_RECOMPUTE = 'make_lean on plain layers, recompute="convolutions"'
 RIVAL = "torch.compile, budget 0.2"
 
 
@@ -103,6 +105,14 @@ def compiled(network: Callable[[], nn.Module]) -> dict[str, Way]:
     }
 
 
+def engine(network: Callable[[], nn.Module]) -> dict[str, Way]:
+    """The same layers, called, under the engine: what each fused function has to beat."""
+    return {
+        ENGINE: Way(lambda: make_lean(network())),
+        ENGINE_RECOMPUTE: Way(lambda: make_lean(network(), recompute="convolutions")),
+    }
+
+
 def discriminator_ways(case: str, variant: str, image_size: int = 28) -> dict[str, Way]:
     """Every way to run one of the six discriminators."""
 
@@ -124,6 +134,7 @@ def discriminator_ways(case: str, variant: str, image_size: int = 28) -> dict[st
         **compiled(plain),
         LEAN: Way(lean),
         RECOMPUTE: Way(partial(build, memory_efficient="recompute")),
+        **engine(plain),
         "gaslayers + torch.compile, budget 0.2": Way(lean, budget=0.2),
     }
 
@@ -189,6 +200,7 @@ def dense_ways(
         **peers,
         **compiled(partial(ours, memory_efficient=False)),
         LEAN: Way(partial(ours, memory_efficient=True)),
+        **engine(partial(ours, memory_efficient=False)),
     }
 
 
@@ -209,6 +221,7 @@ def inception_ways(in_channels: int, out_channels: int) -> dict[str, Way]:
         PLAIN: Way(partial(ours, memory_efficient=False)),
         **compiled(partial(ours, memory_efficient=False)),
         LEAN: Way(partial(ours, memory_efficient=True)),
+        **engine(partial(ours, memory_efficient=False)),
     }
 
 

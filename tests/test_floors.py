@@ -190,7 +190,7 @@ def test_files_import_each_other_without_a_cycle() -> None:
         ("src/gaslayers/blocks/down.py", "from gaslayers.functional import lsgan_generator_loss"),
         ("src/gaslayers/blocks/down.py", "from gaslayers import InceptionBlock"),
         ("src/gaslayers/blocks/down.py", "from .inception import InceptionBlock"),
-        ("src/gaslayers/lean/pool.py", "from gaslayers.blocks.down import DownBlock"),
+        ("src/gaslayers/lean/fused/pool.py", "from gaslayers.blocks.down import DownBlock"),
         ("src/gaslayers/models/cases.py", "import gaslayers.losses"),
         ("src/gaslayers/models/cases.py", "from gaslayers import study"),
         ("src/gaslayers/models/cases.py", "def f():\n    import matplotlib.pyplot as plt"),
@@ -211,7 +211,7 @@ def test_reader_sees_an_import_against_the_table(path: str, source: str) -> None
     [
         ("src/gaslayers/__init__.py", "from gaslayers.blocks import DownBlock"),
         ("src/gaslayers/blocks/down.py", "from gaslayers import _checks, _typing"),
-        ("src/gaslayers/blocks/down.py", "from gaslayers.lean.pool import pool"),
+        ("src/gaslayers/blocks/down.py", "from gaslayers.lean.fused.pool import pool"),
         ("src/gaslayers/models/cases.py", "from gaslayers.blocks import DownBlock"),
         ("src/gaslayers/accounting/_fvcore.py", "from fvcore.nn import FlopCountAnalysis"),
         ("src/gaslayers/study/train.py", "from gaslayers import DownBlock, __version__"),

@@ -23,6 +23,14 @@ from tables import make_table
 
 RECORDS = Path(__file__).resolve().parents[2] / "benchmarks" / "records"
 PLAIN, LEAN, RECOMPUTE = "plain eager", "gaslayers", "gaslayers, recompute"
+SUMMARISED = {
+    LEAN: "lean",
+    RECOMPUTE: "recompute",
+    "make_lean on plain layers": "engine",
+    'make_lean on plain layers, recompute="convolutions"': "engine, convolutions",
+}
+"""The ways that a summary shows where a record has them, and how it heads them."""
+
 MEBIBYTE = 2**20
 
 
@@ -100,16 +108,18 @@ class LeanSummary(_Record):
         works = {
             title: work["rows"] for title, work in record["work"].items() if LEAN in work["rows"]
         }
+        shown = [way for way in SUMMARISED if any(way in ways for ways in works.values())]
         rows = []
         for title, ways in works.items():
             cells = [title, _mebibytes(ways[PLAIN])]
-            for way in (LEAN, RECOMPUTE):
+            for way in shown:
                 row = ways.get(way)
                 cells += (
                     ["-", "-"] if row is None else [_mebibytes(row), f"{row['time_ratio']:.2f}"]
                 )
             rows.append(cells)
-        headings = ["work", "plain keeps", "lean", "time", "recompute", "time"]
+        columns = [heading for way in shown for heading in (SUMMARISED[way], "time")]
+        headings = ["work", "plain keeps", *columns]
         yield make_table(headings, rows, title="Kept for backward, and time")
         rows = [
             [

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gaslayers import explain_saving, make_lean, saved_bytes
 from gaslayers.lean.engine import operation
@@ -73,10 +73,53 @@ def test_it_leaves_no_trace() -> None:
 
 def test_advice_is_to_freeze_where_that_keeps_less() -> None:
     report = explain_saving(critic(), torch.randn(4, 3, 34, 34))
-    (advice,) = report.advice
-    assert "with frozen(module)" in advice
+    assert "with frozen(module)" in report.advice[0]
     frozen = critic().requires_grad_(False)
     assert explain_saving(frozen, torch.randn(4, 3, 34, 34)).advice == ()
+
+
+def test_advice_names_activations_that_can_work_in_place() -> None:
+    """Behind a convolution or a norm they can; behind one that reads its result they cannot."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(8, 8, 3),
+        nn.Sigmoid(),  # its backward pass reads its result
+        nn.ReLU(),
+        nn.Dropout2d(0.5),
+        nn.Flatten(),
+        nn.Linear(8 * 100, 1),
+    )
+    x = torch.randn(2, 3, 14, 14)
+    report = explain_saving(network, x)
+    assert report.could_be_in_place == ("1",)
+    assert "inplace=True" in report.advice[-1]
+    network[1].inplace = True
+    assert explain_saving(network, x).could_be_in_place == ()
+    assert explain_saving(critic(), torch.randn(4, 3, 34, 34)).could_be_in_place == ("2",)
+
+
+class Pair(nn.Module):
+    """Scores real and generated samples, one call each."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        return self.discriminator(real).mean() - self.discriminator(fake).mean()
+
+
+def test_advice_joins_two_calls_where_the_batch_has_no_statistics() -> None:
+    x = torch.randn(2, 3, 12, 12)
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(800, 1))
+    report = explain_saving(Pair(plain), (x, x))
+    assert report.could_be_joined == (("discriminator", 2),)
+    assert "torch.cat" in report.advice[-1]
+    live = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(800, 1))
+    assert explain_saving(Pair(live), (x, x)).could_be_joined == ()
+    convolutions = nn.Sequential(nn.Conv2d(3, 8, 3))
+    assert explain_saving(Pair(convolutions), (x, x[..., :9])).could_be_joined == ()
 
 
 def test_it_prints_in_four_ways() -> None:

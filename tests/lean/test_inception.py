@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gaslayers import InceptionBlock
-from gaslayers.lean.inception import composition as inception_plan
-from gaslayers.lean.inception import kernels as inception
-from gaslayers.lean.inception.cost import BranchShape, Choice, choose, ones_pay
+from gaslayers.lean.fused.inception import composition as inception_plan
+from gaslayers.lean.fused.inception import kernels as inception
+from gaslayers.lean.fused.inception.composition_cost import (
+    BranchShape,
+    CompositionChoice,
+    choose,
+    ones_pay,
+)
 from gaslayers.testing import feature_maps
 from tests.lean.twins import assert_close_twins, lean_in, module_bytes, summands_of, twin_of
 
@@ -24,11 +29,11 @@ MEBIBYTE = 2**20
 def forced():
     """Compose and join whatever can be, at any size and whatever it costs."""
 
-    def choose_all(shapes, *, in_channels, stride) -> Choice:
+    def choose_all(shapes, *, in_channels, stride) -> CompositionChoice:
         del in_channels, stride
         composed = tuple(shape.inner_channels is not None for shape in shapes)
         joined = forced.join and all(shape.joins for shape in shapes)
-        return Choice(composed=composed, joined=joined, min_pixels=0, time=0.0)
+        return CompositionChoice(composed=composed, joined=joined, min_pixels=0, time=0.0)
 
     forced = pytest.MonkeyPatch()
     forced.join = forced.ones = True

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gaslayers.lean.frozen.convolution import convolve_frozen
-from gaslayers.lean.inception import kernels as inception
+from gaslayers.lean.fused.frozen.convolution import convolve_frozen
+from gaslayers.lean.fused.inception import kernels as inception
 from gaslayers.lean.layout import dense_strides, layout_of
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaslayers.lean.pool.packing import (
+from gaslayers.lean.fused.pool.packing import (
     digits_a_byte,
     pack_bits,
     packed_size,

@@ -12,9 +12,9 @@ from gaslayers import ConvNormAct, DepthwiseConvNormAct, DownBlock
 from gaslayers.lean.rerun import (
     Precision,
     as_called,
-    forms_of,
+    as_saved,
     gradients_of,
-    in_form,
+    kinds_of,
     stand_ins,
 )
 
@@ -134,17 +134,17 @@ def test_a_stand_in_of_a_frozen_tensor_has_a_gradient() -> None:
 
 def test_another_dtype_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"expected a tensor of torch\.float32"):
-        in_form([torch.ones(1).half()], forms_of([torch.ones(1)]))
+        as_saved([torch.ones(1).half()], kinds_of([torch.ones(1)]))
 
 
 def test_another_shape_is_refused() -> None:
     with pytest.raises(RuntimeError, match=r"expected a tensor of shape \(2,\)"):
-        in_form([torch.ones(1)], forms_of([torch.ones(2)]))
+        as_saved([torch.ones(1)], kinds_of([torch.ones(2)]))
 
 
 def test_a_line_with_gaps_comes_without_them() -> None:
     line = torch.ones(4)[::2]
-    (found,) = in_form([line], forms_of([line]))
+    (found,) = as_saved([line], kinds_of([line]))
     assert found.is_contiguous()
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gaslayers.lean.pool import strided as strided_pool
+from gaslayers.lean.fused.pool import strided as strided_pool
 
 
 @given(

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers.accounting import _tables
+from gaslayers.accounting._advice import Calls, activations_for_in_place
 from gaslayers.accounting._sandbox import Call, copied, isolated, make_call
 from gaslayers.accounting._whereabouts import Whereabouts
 from gaslayers.lean.engine.aside import reason_to_step_aside
 from gaslayers.lean.engine.context import Saving
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.frozen import frozen
+from gaslayers.lean.engine.saving import lean_saving
 from gaslayers.lean.engine.whole import Whole
 
 _MIB = 2**20
@@ -57,10 +59,16 @@ class SavingReport:
         frozen_bytes: What is kept where the module is frozen and the input asks for a gradient, as
             in a generator's step; None where nothing of it can be frozen or its inputs are
             integers.
+        could_be_in_place: Activations with ``inplace=False`` with which a step ends the same, to
+            the bit, if that is True.
+        could_be_joined: Parts that are called several times on batches that could be one, and how
+            often.
     """
 
     rows: tuple[SavedTensor, ...]
     frozen_bytes: int | None
+    could_be_in_place: tuple[str, ...] = ()
+    could_be_joined: tuple[tuple[str, int], ...] = ()
 
     @property
     def plain_bytes(self) -> int:
@@ -81,6 +89,18 @@ class SavingReport:
                 "Where only the gradient of the input is wanted, as in a generator's step, freeze "
                 f"the module: `with frozen(module)` keeps {_size(self.frozen_bytes)}."
             )
+        if self.could_be_in_place:
+            found.append(
+                "These activations can work in place (`inplace=True`): gradients are the same, and "
+                "the forward pass holds a map less beside what is kept: "
+                f"{', '.join(self.could_be_in_place)}."
+            )
+        found += [
+            f"`{name}` is called {count} times. If it takes no statistics over the batch, call it "
+            "once on the joined batch (`torch.cat`): then it computes its weights once, and gives "
+            "the same from fewer operators."
+            for name, count in self.could_be_joined
+        ]
         return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,7 +182,7 @@ def explain_saving(
     """Say what each operator of a forward pass saves, plain and lean, in which form and why.
 
     The pass runs on a copy, so that statistics and random numbers stay as they are. What several
-    operators save counts for the first of them.
+    operators save counts for the first of them. For the advice, other copies take a step each.
 
     Args:
         module: Any module, lean already or not.
@@ -188,7 +208,18 @@ def explain_saving(
     images = [t for t in call.inputs() if t.is_floating_point()]
     if images and any(parameter.requires_grad for parameter in call.module.parameters()):
         frozen_bytes = sum(row.lean_bytes for row in _explain(call, is_frozen=True))
-    return SavingReport(rows=tuple(rows), frozen_bytes=frozen_bytes)
+    with isolated(call), torch.enable_grad():
+        in_place = activations_for_in_place("explain_saving", call)
+        twin = copied("explain_saving", call)
+        calls = Calls(twin.module)
+        with calls.counted(), lean_saving():
+            twin.run()
+    return SavingReport(
+        rows=tuple(rows),
+        frozen_bytes=frozen_bytes,
+        could_be_in_place=tuple(in_place),
+        could_be_joined=tuple(calls.that_could_be_joined()),
+    )
 
 
 def _explain(call: Call, *, is_frozen: bool = False) -> list[SavedTensor]:

@@ -18,15 +18,15 @@ from gaslayers.blocks.depthwise_inception import DepthwiseInceptionBlock
 from gaslayers.blocks.inception import InceptionBlock
 from gaslayers.lean.activations import negative_slope
 from gaslayers.lean.batch_norm import BatchNormCall, is_batch_norm, read_call
-from gaslayers.lean.dense.branch import Branch
-from gaslayers.lean.dense.convolution import Convolution, LoneConvolution
-from gaslayers.lean.dense.features import Plan
-from gaslayers.lean.dense.join import join_branches
-from gaslayers.lean.dense.layer import Layer
-from gaslayers.lean.dense.norm import BatchNorm, Scaling
-from gaslayers.lean.dense.norm_activation import NormActivation
-from gaslayers.lean.dense.slots import Slot
 from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
+from gaslayers.lean.fused.dense.branch import Branch
+from gaslayers.lean.fused.dense.convolution import Convolution, LoneConvolution
+from gaslayers.lean.fused.dense.features import Plan
+from gaslayers.lean.fused.dense.join import join_branches
+from gaslayers.lean.fused.dense.layer import Layer
+from gaslayers.lean.fused.dense.norm import BatchNorm, Scaling
+from gaslayers.lean.fused.dense.norm_activation import NormActivation
+from gaslayers.lean.fused.dense.slots import Slot
 from gaslayers.lean.modules import is_known, is_usual, parameter_of, reason_to_call
 
 _Read = TypeVar("_Read")

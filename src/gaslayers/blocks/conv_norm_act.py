@@ -30,7 +30,7 @@ from gaslayers.blocks._construction import (
 )
 from gaslayers.blocks._geometry import check_geometry, check_groups
 from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
-from gaslayers.lean.frozen.convolution import convolve_frozen, reason_to_keep_input
+from gaslayers.lean.fused.frozen.convolution import convolve_frozen, reason_to_keep_input
 from gaslayers.lean.modules import register_known
 from gaslayers.lean.padding import pad_what_is_read
 

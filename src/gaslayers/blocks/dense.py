@@ -23,8 +23,8 @@ from gaslayers.blocks._closed_forms import layer_macs, layer_params, output_size
 from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._dense_plan import read_or_reason, read_plan
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
-from gaslayers.lean.dense.features import Plan, run_dense
 from gaslayers.lean.execution import Execution, plain
+from gaslayers.lean.fused.dense.features import Plan, run_dense
 from gaslayers.lean.modules import modules_within
 from gaslayers.lean.precision import suits
 

@@ -23,9 +23,9 @@ from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._geometry import check_geometry
 from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
 from gaslayers.lean.execution import Execution
+from gaslayers.lean.fused.separable.row import Row, reason_against_lean
+from gaslayers.lean.fused.units import take_apart
 from gaslayers.lean.modules import register_known
-from gaslayers.lean.separable.row import Row, reason_against_lean
-from gaslayers.lean.separable.unit import take_apart
 
 
 @register_known

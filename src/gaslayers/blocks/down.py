@@ -31,13 +31,13 @@ from gaslayers.blocks._construction import (
 )
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
+from gaslayers.lean.fused.pool.activation_pool import reason_to_keep_maps
+from gaslayers.lean.fused.stage.image import order_of_sums, run_image_stage
+from gaslayers.lean.fused.stage.normed import normalize_activate_and_pool
+from gaslayers.lean.fused.stage.recomputed import reason_to_keep_norm_input, run_recomputed
+from gaslayers.lean.fused.units import take_apart
 from gaslayers.lean.modules import reason_to_call
 from gaslayers.lean.native import image_stage
-from gaslayers.lean.pool.activation_pool import reason_to_keep_maps
-from gaslayers.lean.separable.unit import take_apart
-from gaslayers.lean.stage.image import order_of_sums, run_image_stage
-from gaslayers.lean.stage.normed import normalize_activate_and_pool
-from gaslayers.lean.stage.recomputed import reason_to_keep_norm_input, run_recomputed
 
 
 class DownBlock(Block):

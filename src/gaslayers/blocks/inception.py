@@ -25,11 +25,11 @@ from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.frozen.branches import are_frozen, run_frozen
-from gaslayers.lean.inception.composition import plan_composition
+from gaslayers.lean.fused.frozen.branches import are_frozen, run_frozen
+from gaslayers.lean.fused.inception.composition import plan_composition
+from gaslayers.lean.fused.separable.row import Row, reason_against_lean, side_by_side
+from gaslayers.lean.fused.units import Unit, take_apart
 from gaslayers.lean.modules import register_known
-from gaslayers.lean.separable.row import Row, reason_against_lean, side_by_side
-from gaslayers.lean.separable.unit import Unit, take_apart
 
 
 @register_known

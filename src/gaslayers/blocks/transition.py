@@ -27,11 +27,11 @@ from gaslayers.blocks._construction import (
     placed,
 )
 from gaslayers.blocks._dense_plan import read_layer, read_or_reason
-from gaslayers.lean.dense.layer import Layer
-from gaslayers.lean.dense.pre_activation import run_pre_activation
 from gaslayers.lean.execution import Execution, plain
+from gaslayers.lean.fused.dense.layer import Layer
+from gaslayers.lean.fused.dense.pre_activation import run_pre_activation
+from gaslayers.lean.fused.pool.activation_pool import activate_and_pool, reason_to_keep_maps
 from gaslayers.lean.modules import modules_within
-from gaslayers.lean.pool.activation_pool import activate_and_pool, reason_to_keep_maps
 from gaslayers.lean.precision import suits
 
 

@@ -84,15 +84,15 @@ def gradients_of(
     return [next(found) if is_wanted else None for is_wanted in wanted]
 
 
-Form: TypeAlias = tuple[torch.dtype, torch.Size]
+SavedKind: TypeAlias = tuple[torch.dtype, torch.Size]
 
 
-def forms_of(tensors: Iterable[Tensor | None]) -> list[Form | None]:
-    """What `in_form` compares with later."""
+def kinds_of(tensors: Iterable[Tensor | None]) -> list[SavedKind | None]:
+    """What `as_saved` compares with later."""
     return [None if tensor is None else (tensor.dtype, tensor.shape) for tensor in tensors]
 
 
-def in_form(tensors: Iterable[Tensor | None], forms: Iterable[Form | None]) -> list[Any]:
+def as_saved(tensors: Iterable[Tensor | None], kinds: Iterable[SavedKind | None]) -> list[Any]:
     """Saved tensors as they were in the forward pass, lines and tables of lines without gaps.
 
     PyTorch's operators for batch norm trust sizes, and read a line that has gaps as if it had none.
@@ -102,9 +102,9 @@ def in_form(tensors: Iterable[Tensor | None], forms: Iterable[Form | None]) -> l
             then, or a hook on saved tensors returned something else.
     """
     found = []
-    for tensor, form in zip(tensors, forms, strict=True):
-        if tensor is not None and form is not None:
-            dtype, shape = form
+    for tensor, kind in zip(tensors, kinds, strict=True):
+        if tensor is not None and kind is not None:
+            dtype, shape = kind
             if tensor.dtype != dtype:
                 raise RuntimeError(
                     f"expected a tensor of {dtype}, as in the forward pass, but found "

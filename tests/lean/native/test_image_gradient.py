@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import ConvNormAct, InceptionBlock
-from gaslayers.lean.frozen import input_gradient
+from gaslayers.lean.fused.frozen import input_gradient
 from gaslayers.lean.native import availability, image_gradient
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels

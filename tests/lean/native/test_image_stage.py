@@ -17,11 +17,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import ConvNormAct, DownBlock, peak_memory
 from gaslayers.blocks import down
+from gaslayers.lean.fused.pool.kernel_pool import KernelPool
+from gaslayers.lean.fused.stage import image as stage
 from gaslayers.lean.native import availability, image_gradient, image_stage, pool
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
-from gaslayers.lean.pool.kernel_pool import KernelPool
-from gaslayers.lean.stage import image as stage
 from tests.lean.native.maps import LAST
 from tests.lean.native.needs import CAPABILITIES, needs_kernels, rounds_alike
 from tests.lean.twins import assert_equal_twins, code_bytes, module_bytes, step, twin_of

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import DownBlock
+from gaslayers.lean.fused.pool.choice import code_pool
 from gaslayers.lean.native import availability, norm_choice, pool, pool_choice
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
-from gaslayers.lean.pool.choice import code_pool
 from tests.lean.native.needs import CAPABILITIES, HERE, needs_kernels
 from tests.lean.twins import assert_equal_twins, code_bytes, kept_bytes, module_bytes
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from gaslayers import DownBlock
 from gaslayers.lean.batch_norm import BatchNormCall
+from gaslayers.lean.fused.pool.activation_pool import activate_and_pool
+from gaslayers.lean.fused.pool.choice import code_pool
 from gaslayers.lean.native import availability, kernels, norm_pool, pool_choice
 from gaslayers.lean.native.compiling import library_path
 from gaslayers.lean.native.kernels import Kernels
-from gaslayers.lean.pool.activation_pool import activate_and_pool
-from gaslayers.lean.pool.choice import code_pool
 from tests.lean.native.maps import LAST
 from tests.lean.native.needs import CAPABILITIES, needs_norm_kernels, rounds_alike
 from tests.lean.twins import twin_of

@@ -22,7 +22,7 @@ from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.whole import Whole
 from gaslayers.lean.rerun import Precision
 
-Geometry: TypeAlias = tuple[int, torch.Size, tuple[int, ...]]
+Placement: TypeAlias = tuple[int, torch.Size, tuple[int, ...]]
 """Where a view of some memory begins, its shape and its strides."""
 
 
@@ -68,7 +68,7 @@ class View(Form):
 
     reason = "its memory is kept anyway"
 
-    def __init__(self, whole: Whole, kept: Geometry, wanted: Geometry) -> None:
+    def __init__(self, whole: Whole, kept: Placement, wanted: Placement) -> None:
         self._whole, self._kept, self._wanted = whole, kept, wanted
 
     @property

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate, activation_backward
+from gaslayers.lean.fused.pool.codes import CellCodes
+from gaslayers.lean.fused.pool.packing import pack_digits, unpack_digits
 from gaslayers.lean.native.windows import PLACES, WINDOW, codes_size, is_pooled, radix_of
-from gaslayers.lean.pool.codes import CellCodes
-from gaslayers.lean.pool.packing import pack_digits, unpack_digits
 
 
 def pool(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from gaslayers.lean.activations import IDENTITY
-from gaslayers.lean.pool.packing import packed_size
+from gaslayers.lean.fused.pool.packing import packed_size
 
 WINDOW = 2
 PLACES = WINDOW**2

@@ -1,0 +1,237 @@
+"""The convolutions of a dense layer, by the slots of their tensors."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gaslayers.lean.activations import IDENTITY, activation_backward
+from gaslayers.lean.fused.dense.slots import Slot, Slots
+from gaslayers.lean.fused.inception.kernels import Kernel, join
+from gaslayers.lean.precision import cast
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution(abc.ABC):
+    """A convolution that pads with zeros and keeps height and width.
+
+    Args:
+        padding: Zeros at each end of height and width.
+        dilation: Spacing of the kernel's cells.
+        groups: Groups of the convolution.
+        extra_padding: Zeros put at the bottom and right beforehand.
+    """
+
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    extra_padding: int
+
+    @property
+    @abc.abstractmethod
+    def parameters(self) -> tuple[Slot, ...]:
+        """The slots whose gradients can be asked for."""
+
+    @abc.abstractmethod
+    def out_channels(self, tensors: Sequence[Tensor]) -> int:
+        """Channels of the output."""
+
+    @abc.abstractmethod
+    def wants_weight(self, slots: Slots) -> bool:
+        """Whether the gradient of a weight is asked for, which reads the input."""
+
+    @abc.abstractmethod
+    def _wants_bias(self, slots: Slots) -> bool:
+        """Whether that of a bias is."""
+
+    @abc.abstractmethod
+    def _kernel(self, slots: Slots) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias, in the dtype that convolutions compute in."""
+
+    @abc.abstractmethod
+    def _put(self, slots: Slots, grad_weight: Tensor | None, grad_bias: Tensor | None) -> None:
+        """Bring the gradients of what `_kernel` returned to their slots."""
+
+    def _operand(self, x: Tensor, slots: Slots) -> Tensor:
+        if self.extra_padding:
+            x = F.pad(x, (0, self.extra_padding, 0, self.extra_padding))
+        return cast(x, slots.dtype)
+
+    def forward(self, x: Tensor, slots: Slots) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H, W)."""
+        weight, bias = self._kernel(slots)
+        x = self._operand(x, slots)
+        return F.conv2d(x, weight, bias, 1, self.padding, self.dilation, self.groups)
+
+    def backward(self, grad: Tensor, x: Tensor, slots: Slots, *, wants_x: bool) -> Tensor | None:
+        """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
+        mask = [wants_x, self.wants_weight(slots), self._wants_bias(slots)]
+        if not any(mask):
+            return None
+        weight, bias = self._kernel(slots)
+        grad_x, grad_weight, grad_bias = self.gradients(
+            cast(grad, slots.dtype), self._operand(x, slots), weight, bias, mask
+        )
+        self._put(slots, grad_weight, grad_bias)
+        if grad_x is not None and self.extra_padding:
+            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
+        return grad_x if grad_x is None else cast(grad_x, x.dtype)
+
+    def gradients(
+        self, grad: Tensor, operand: Tensor, weight: Tensor, bias: Tensor | None, mask: list[bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Those of what it convolves, of the weight and of the bias, where ``mask`` says so."""
+        found: tuple[Tensor | None, Tensor | None, Tensor | None]
+        found = torch.ops.aten.convolution_backward(
+            grad,
+            operand,
+            weight,
+            None if bias is None else list(bias.shape),
+            [1, 1],
+            list(self.padding),
+            list(self.dilation),
+            False,
+            [0, 0],
+            self.groups,
+            mask,
+        )
+        return found
+
+    def known(self, made: Tensor, x: Tensor, slots: Slots, slope: float) -> Tensor:
+        """What `forward` and an activation made, which was kept, as a function of ``x``."""
+        operand = self._operand(x, slots)
+        return KnownConvolution.apply(self, slope, made, operand, *self._kernel(slots))
+
+
+class KnownConvolution(torch.autograd.Function):
+    """What a convolution and an activation made, as a function of what they made it from.
+
+    Under a gradient penalty the graph holds what a layer made. A second copy of what was kept
+    would lift the peak above that of the plain composition.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        convolution: Convolution,
+        slope: float,
+        made: Tensor,
+        operand: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+    ) -> Tensor:
+        """(N, out_channels, H, W) -> the same, in the same memory."""
+        ctx.convolution, ctx.slope = convolution, slope
+        ctx.save_for_backward(operand, weight, bias, made if slope != IDENTITY else None)
+        return made.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """(N, out_channels, H, W) -> the gradients of operand, weight and bias."""
+        operand, weight, bias, activated = ctx.saved_tensors
+        if activated is not None:
+            grad = activation_backward(grad, activated > 0, ctx.slope)
+        mask = list(ctx.needs_input_grad[3:])
+        found = ctx.convolution.gradients(grad, operand, weight, bias, mask)
+        return None, None, None, *found
+
+
+@dataclasses.dataclass(frozen=True)
+class LoneConvolution(Convolution):
+    """A `torch.nn.Conv2d`.
+
+    Args:
+        padding: As for `Convolution`.
+        dilation: Likewise.
+        groups: Likewise.
+        extra_padding: Likewise.
+        weight: The kernel.
+        bias: Offset of each output channel.
+    """
+
+    weight: int
+    bias: Slot
+
+    @property
+    def parameters(self) -> tuple[Slot, ...]:
+        """As for `Convolution`."""
+        return (self.weight, self.bias)
+
+    def out_channels(self, tensors: Sequence[Tensor]) -> int:
+        """As for `Convolution`."""
+        return tensors[self.weight].shape[0]
+
+    def wants_weight(self, slots: Slots) -> bool:
+        """As for `Convolution`."""
+        return slots.wants(self.weight)
+
+    def _wants_bias(self, slots: Slots) -> bool:
+        return slots.wants(self.bias)
+
+    def _kernel(self, slots: Slots) -> tuple[Tensor, Tensor | None]:
+        weight, bias, dtype = slots.tensors[self.weight], slots.get(self.bias), slots.dtype
+        return cast(weight, dtype), None if bias is None else cast(bias, dtype)
+
+    def _put(self, slots: Slots, grad_weight: Tensor | None, grad_bias: Tensor | None) -> None:
+        slots.put(self.weight, grad_weight)
+        slots.put(self.bias, grad_bias)
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinedConvolution(Convolution):
+    """Convolutions of one input as one: the smaller kernels among zeros, the channels in order.
+
+    Args:
+        padding: As for `Convolution`: that of the largest kernel.
+        dilation: Likewise.
+        groups: Likewise.
+        extra_padding: Likewise.
+        parts: The convolutions, of one group each.
+        offsets: Where the first cell of each lies among those of the largest.
+    """
+
+    parts: tuple[LoneConvolution, ...]
+    offsets: tuple[int, ...]
+
+    @property
+    def parameters(self) -> tuple[Slot, ...]:
+        """As for `Convolution`."""
+        return tuple(slot for part in self.parts for slot in part.parameters)
+
+    def out_channels(self, tensors: Sequence[Tensor]) -> int:
+        """As for `Convolution`."""
+        return sum(part.out_channels(tensors) for part in self.parts)
+
+    def wants_weight(self, slots: Slots) -> bool:
+        """As for `Convolution`."""
+        return slots.wants(*(part.weight for part in self.parts))
+
+    def _wants_bias(self, slots: Slots) -> bool:
+        return slots.wants(*(part.bias for part in self.parts))
+
+    def _kernel(self, slots: Slots) -> tuple[Tensor, Tensor | None]:
+        kernels = [Kernel(*part._kernel(slots)) for part in self.parts]
+        size = max(kernel.weight.shape[3] for kernel in kernels)
+        placed = [
+            kernel.placed(size, offset)
+            for kernel, offset in zip(kernels, self.offsets, strict=True)
+        ]
+        weight, bias, _ = join(placed)
+        return weight, bias
+
+    def _put(self, slots: Slots, grad_weight: Tensor | None, grad_bias: Tensor | None) -> None:
+        start = 0
+        for part, offset in zip(self.parts, self.offsets, strict=True):
+            channels, _, height, width = slots.tensors[part.weight].shape
+            own, start = slice(start, start + channels), start + channels
+            cells = slice(offset, offset + height), slice(offset, offset + width)
+            if grad_weight is not None:
+                slots.put(part.weight, grad_weight[own, :, cells[0], cells[1]])
+            if grad_bias is not None:
+                slots.put(part.bias, grad_bias[own])

@@ -1,0 +1,160 @@
+"""Units in a row: whether they run as a chain, from which unit on, and how they do."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
+from gaslayers.lean.fused.separable.chain import run_units
+from gaslayers.lean.fused.separable.kept_maps import ALLOWANCE, KeptMaps, choose_start
+from gaslayers.lean.fused.separable.unit_cost import shape_of
+from gaslayers.lean.fused.units import Unit, reason_against_step
+from gaslayers.lean.layout import channels_vary_fastest
+from gaslayers.lean.modules import are_plain, reason_to_call
+from gaslayers.lean.precision import has_autocast
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+@dataclasses.dataclass(slots=True)
+class Row:
+    """Units that a block runs one after another.
+
+    Args:
+        units: The units in order.
+        run_plain: Their plain composition.
+        reason: What the block has against any lean path; None: nothing.
+        recompute: Whether the fewest values are kept at any price.
+        is_branch: Whether the output is concatenated with others.
+        input_is_kept: Whether something else keeps the input in any case.
+    """
+
+    units: Sequence[Unit]
+    run_plain: Callable[[Tensor], Tensor]
+    reason: str | None
+    recompute: bool = False
+    is_branch: bool = False
+    input_is_kept: bool = False
+
+    def _reason_against(self) -> str | None:
+        if self.reason is not None:
+            return self.reason
+        if torch.compiler.is_compiling():
+            return "the compiler plans the memory of what it compiles"
+        for unit in self.units:
+            reason = reason_against_step(unit)
+            if reason is not None:
+                return reason
+        return None
+
+    def _choose(self, x: Tensor | None = None) -> tuple[int, KeptMaps] | None:
+        weights = [unit.weight for unit in self.units if unit.weight is not None]
+        tensors = weights if x is None else [x, *weights]
+        return choose_start(
+            tuple(shape_of(unit) for unit in self.units),
+            sliced=self.is_branch
+            and weights[0].device.type == "cpu"
+            and any(map(channels_vary_fastest, tensors)),
+            input_is_kept=self.input_is_kept,
+            allowance=math.inf if self.recompute else ALLOWANCE,
+        )
+
+    @property
+    def execution(self) -> Execution:
+        """The path that the next forward takes, and why."""
+        reason = self._reason_against()
+        chosen = None if reason else self._choose()
+        if chosen is None:
+            return _units_on_their_own(self.units, reason or "a chain would not keep less")
+        start, choice = chosen
+        kept, count = sum(choice.keep), len(choice.keep)
+        front = f", after {start} on their own" if start else ""
+        return Execution(
+            "unit chain", f"of {count} units{front}, {kept} maps are kept beside the input"
+        )
+
+    def run(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, H', W'), by the chain where there is one."""
+        if not torch.is_grad_enabled() or self._reason_against() or not self._suits(x):
+            return self.run_plain(x)
+        chosen = self._choose(x)
+        if chosen is None:
+            return self.run_plain(x)
+        start, choice = chosen
+        for unit in self.units[:start]:
+            x = unit.module(x)
+        return run_units(self.units[start:], x, choice.keep)
+
+    def _suits(self, x: Tensor) -> bool:
+        """Whether the chain takes this input; else it is PyTorch's to handle or to refuse."""
+        tensors = [x, *(t for unit in self.units for t in unit.tensors if t is not None)]
+        kinds = {(tensor.dtype, tensor.device) for tensor in tensors}
+        height, width = x.shape[2:]
+        for unit in self.units:
+            rows, columns = unit.conv.stride
+            height, width = -(-height // rows), -(-width // columns)
+        # A norm refuses a single value a channel.
+        several = x.shape[0] * height * width > 1
+        return (
+            several
+            and takes_input(x)
+            and are_plain(tensors)
+            and len(kinds) == 1
+            and any(tensor.requires_grad for tensor in tensors)
+        )
+
+
+def reason_against_lean(
+    containers: Iterable[nn.Module], units: Sequence[Unit], memory_efficient: bool | str
+) -> str | None:
+    """What speaks against any path that does not call these units; None: nothing.
+
+    Args:
+        containers: What holds the units within the block.
+        units: All units of the block.
+        memory_efficient: The block's own word.
+    """
+    reason = reason_for_plain((), memory_efficient=bool(memory_efficient))
+    if reason is not None:
+        return reason
+    replaced = list(containers)
+    for unit in units:
+        # What is foreign about a unit is for its row to say, which calls it.
+        if reason_against_step(unit) is None:
+            replaced += unit.module, unit.conv, unit.norm, unit.activation
+    reason = reason_to_call(replaced)
+    if reason is not None:
+        return reason
+    weight = units[0].weight if units else None
+    if weight is None:  # for each row to say
+        return None
+    if has_autocast(weight.device):
+        return "autocast is on"
+    if weight.dtype not in _DTYPES:
+        return f"the weights are {weight.dtype}, neither float32 nor float64"
+    return None
+
+
+def side_by_side(executions: Iterable[Execution]) -> Execution:
+    """What branches do, each lean way once; plain if all of them are."""
+    executions = list(executions)
+    lean = [execution for execution in executions if execution.is_lean]
+    if not lean:
+        return executions[-1]
+    paths = dict.fromkeys(execution.path for execution in lean)
+    reasons = dict.fromkeys(execution.reason for execution in lean)
+    return Execution(", ".join(paths), "; ".join(reasons))
+
+
+def _units_on_their_own(units: Sequence[Unit], reason: str) -> Execution:
+    """Each unit by its own path, which the first one that is lean stands for."""
+    for unit in units:
+        own = unit.module.execution
+        if own.is_lean:
+            return Execution(own.path, f"{own.reason}; {reason}")
+    return plain(reason)
