@@ -6,7 +6,8 @@ A D step is one forward and one backward pass with the weights' gradients; in a 
 is frozen and only the input gets one. An R1 step differentiates the squared gradient of the input
 by the weights, and there the engine is a context around the penalty, too. Kept bytes and the peak
 of a step are those of live storages, by a watcher that knows nothing of the engine: parameters,
-buffers, gradients of parameters and the input are left out. The ways are timed in turns; each turn
+buffers, gradients of parameters and the input are left out. Of compiled code it sees nothing: there
+what autograd saves is counted by hooks. The ways are timed in turns; each turn
 gives one ratio to plain.
 """
 
@@ -26,6 +27,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+import torch._functorch.config
+import torch._inductor.config
 import typer
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -35,6 +38,7 @@ from benchmarks.discriminators import CLIENTS, Client
 from benchmarks.lean import MEBIBYTE
 from benchmarks.live_bytes import LiveBytes
 from benchmarks.provenance import describe_run, is_installed
+from benchmarks.runner import with_code_of_its_own
 from gaslayers import frozen, lean_saving, make_lean
 from gaslayers.study.records import write_atomically
 
@@ -43,6 +47,9 @@ LEAN = "make_lean"
 CONVOLUTIONS = 'make_lean, recompute="convolutions"'
 CHECKPOINT = "torch checkpoint a stage"
 MEMSAVE = "memsave_torch"
+MEMCNN = "memcnn"
+COMPILE = "torch.compile"
+BUDGET = "torch.compile, budget 0.2"
 SEGMENTS = 4
 
 
@@ -95,13 +102,47 @@ def _memsave(network: nn.Module) -> nn.Module:
     return convert_to_memory_saving(network)
 
 
+def _memcnn(network: nn.Module) -> nn.Module:
+    from memcnn import InvertibleModuleWrapper
+
+    return InvertibleModuleWrapper(network)
+
+
+class _Compiled(nn.Module):
+    """Compiled at its first call, without the caches, which do not ask for the budget."""
+
+    def __init__(self, network: nn.Module, budget: float) -> None:
+        super().__init__()
+        self.network, self._budget = network, budget
+        self._compiled = torch.compile(with_code_of_its_own(network))
+
+    def forward(self, x: Tensor) -> Any:
+        with (
+            torch._functorch.config.patch(
+                activation_memory_budget=self._budget, enable_autograd_cache=False
+            ),
+            torch._inductor.config.patch(fx_graph_cache=False),
+        ):
+            return self._compiled(x)
+
+
 WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
     PLAIN: lambda network: network,
     LEAN: _lean,
     CONVOLUTIONS: _lean_convolutions,
     CHECKPOINT: _checkpointed,
     MEMSAVE: _memsave,
+    MEMCNN: _memcnn,
+    COMPILE: partial(_Compiled, budget=1.0),
+    BUDGET: partial(_Compiled, budget=0.2),
 }
+
+_PACKAGES = {MEMSAVE: "memsave_torch", MEMCNN: "memcnn"}
+"""What ways need besides torch."""
+
+_COMPILED = (COMPILE, BUDGET)
+"""Their code makes tensors that no watcher of operators sees: what autograd saves is counted, and
+no peak. They take long to build, and run the steps of `_COMPILED_KINDS` alone."""
 
 
 _CONTEXTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
@@ -117,6 +158,9 @@ class Kind(enum.Enum):
     D = "D step"
     G = "G step, frozen"
     R1 = "R1 step"
+
+
+_COMPILED_KINDS = (Kind.D, Kind.R1)
 
 
 class Step:
@@ -159,6 +203,24 @@ class Step:
         loss = self.forward()
         return [g for g in torch.autograd.grad(loss, wanted, allow_unused=True) if g is not None]
 
+    def saved_bytes(self) -> int:
+        """What autograd saves, told by hooks."""
+        known = {t.untyped_storage()._cdata for t in [*self.network.parameters(), self.x]}
+        known |= {t.untyped_storage()._cdata for t in self.network.buffers()}
+        sizes: dict[int, int] = {}
+        alive = []
+
+        def pack(tensor: Tensor) -> Tensor:
+            alive.append(tensor)
+            storage = tensor.untyped_storage()
+            if storage._cdata not in known:
+                sizes[storage._cdata] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            self.forward()
+        return sum(sizes.values())
+
     def bytes(self) -> tuple[int, list[int]]:
         """Kept behind the forward pass, and what lived behind each operator of the step."""
         known = [*self.network.parameters(), *self.network.buffers(), self.x]
@@ -188,8 +250,10 @@ def measure(title: str, kind: Kind, *, turns: int, threads: int) -> dict[str, An
     steps: dict[str, Step] = {}
     rows: dict[str, Any] = {}
     for name in WAYS:
-        if name == MEMSAVE and not is_installed("memsave_torch"):
-            rows[name] = {"missing": "memsave_torch"}
+        if name in _PACKAGES and not is_installed(_PACKAGES[name]):
+            rows[name] = {"missing": _PACKAGES[name]}
+            continue
+        if name in _COMPILED and kind not in _COMPILED_KINDS:
             continue
         try:
             step = Step(client, name, kind)
@@ -206,21 +270,25 @@ def measure(title: str, kind: Kind, *, turns: int, threads: int) -> dict[str, An
             seconds[name].append(time.perf_counter() - start)
     expected = Step(client, PLAIN, kind).run()
     for name in steps:
-        fresh = Step(client, name, kind)
+        fresh = steps[name] if name in _COMPILED else Step(client, name, kind)
         found = fresh.run()
         same = len(found) == len(expected) and all(map(torch.equal, found, expected))
-        kept, history = fresh.bytes()
+        if name in _COMPILED:
+            kept, peak = fresh.saved_bytes(), None
+        else:
+            kept, history = fresh.bytes()
+            peak = max(history)
         ratios = [own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)]
         rows[name] = {
             "kept_bytes": kept,
-            "peak_bytes": max(history),
+            "peak_bytes": peak,
             "time_ratio": statistics.median(ratios),
             "median_seconds": statistics.median(seconds[name]),
             "gradients": "bit-equal" if same else "rounded otherwise",
         }
         if name in (PLAIN, LEAN) and (title, kind) == TIMELINE:
             rows[name]["history"] = history[:-1]
-    return {"shape": client.shape, "rows": {name: rows[name] for name in WAYS}}
+    return {"shape": client.shape, "rows": {name: rows[name] for name in WAYS if name in rows}}
 
 
 def to_markdown(result: dict[str, Any]) -> str:
@@ -241,11 +309,12 @@ def to_markdown(result: dict[str, Any]) -> str:
                 reason = row.get("failed") or f"{row['missing']} is not installed"
                 lines.append(f"| {name} | - | - | - | - | - | {reason} |")
                 continue
+            peak = row["peak_bytes"]
             cells = [
                 f"{row['kept_bytes'] / MEBIBYTE:.2f}",
                 f"{row['kept_bytes'] / plain['kept_bytes']:.2f}",
-                f"{row['peak_bytes'] / MEBIBYTE:.1f}",
-                f"{row['peak_bytes'] / plain['peak_bytes']:.2f}",
+                "-" if peak is None else f"{peak / MEBIBYTE:.1f}",
+                "-" if peak is None else f"{peak / plain['peak_bytes']:.2f}",
                 f"{row['time_ratio']:.2f}",
                 row["gradients"],
             ]

@@ -169,7 +169,7 @@ class SavingRecord(_Record):
     def _share(rows: dict[str, Any], way: str, key: str) -> str:
         """Plain's in MiB, of the others the share of it."""
         row, plain = rows.get(way, {}), next(iter(rows.values()))
-        if key not in row:
+        if row.get(key) is None:
             return "-"
         return _mebibytes(row, key) if row is plain else f"{row[key] / plain[key]:.2f}"
 
