@@ -1,0 +1,288 @@
+"""The tape: which operators stand between an input and a score, and their linear twins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+import gaslayers.lean.rules
+import gaslayers.penalties.twins  # noqa: F401  # each fills its table
+from gaslayers._watching import watches_only
+from gaslayers.lean.engine.context import Saving, is_plain_kind
+from gaslayers.lean.engine.form import Form
+from gaslayers.lean.rerun import Precision
+from gaslayers.penalties.call import Call, Twin
+from gaslayers.penalties.table import TWINS
+
+INPUT = 0
+"""The number of the penalised input."""
+
+_NONE = -1
+"""In place of the number of a result that has no tangent."""
+
+Node: TypeAlias = torch.autograd.graph.Node
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An operator of the forward pass.
+
+    Args:
+        twin: What it does to tangents.
+        writes: The numbers of its results.
+        shifts: What it adds that has a graph of its own: a bias, say.
+        precision: The autocast that it ran under; None: none.
+    """
+
+    twin: Twin
+    writes: tuple[int, ...]
+    shifts: tuple[Tensor, ...]
+    precision: Precision | None
+
+
+class HiddenError(Exception):
+    """A tensor depends on the penalised input in a way that nobody has seen."""
+
+
+class Tape(Saving):
+    """Saves lean, and writes a tape until an operator has no linear twin.
+
+    A tensor is known by its place in autograd's graph, so that nothing that depends on the input
+    can be taken for a constant: neither what is changed in place, nor what functions make that
+    this mode does not see.
+
+    Args:
+        x: The penalised input, a leaf.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.entries: list[Entry] = []
+        self.reason: str | None = None
+        """Why the tape ended; None: it did not."""
+        self._x = x
+        self._numbers: dict[tuple[Node, int], int] = {}
+        self._known: set[Node] = set()
+        self._clean: set[Node] = set()
+        self._count = 1
+        self._forms: list[Form] | None = None
+
+    def pack(self, tensor: Tensor) -> Form:
+        """As the engine does; rules for twins read the forms."""
+        form = super().pack(tensor)
+        if self._forms is not None:
+            self._forms.append(form)
+        return form
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run an operator, and write down its twin."""
+        kwargs = kwargs or {}
+        rule = TWINS.get(func)
+        if (
+            rule is None
+            or self.reason is not None
+            or not torch.is_grad_enabled()
+            or not all(map(is_plain_kind, types))
+        ):
+            return super().__torch_function__(func, types, args, kwargs)
+        leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        numbers = self._numbers_of(leaves)
+        if not numbers:
+            return super().__torch_function__(func, types, args, kwargs)
+
+        def run() -> tuple[Any, list[Form]]:
+            before, self._forms = self._forms, []
+            try:
+                return super(Tape, self).__torch_function__(func, types, args, kwargs), self._forms
+            finally:
+                self._forms = before
+
+        call = Call(func, args, kwargs, numbers, run)
+        twin = None if kwargs.get("out") is not None else rule(call)
+        result = call.result if call.has_run else call.run()
+        self._write(func, twin, result, leaves, numbers)
+        return result
+
+    def outputs(self, scores: Sequence[Tensor]) -> list[int]:
+        """The numbers of what is differentiated; where one is not known, the tape ends."""
+        found = self._numbers_of(scores)
+        return [found[id(score)] for score in scores if id(score) in found]
+
+    def close(self, outputs: Sequence[int]) -> tuple[list[Entry], list[Tensor]]:
+        """Let go of what the first pass needed alone.
+
+        Args:
+            outputs: The numbers of what is differentiated.
+
+        Returns:
+            The entries on the way there; and what only shifts values, but gets zeros of autograd.
+        """
+        entries, self.entries = self.entries, []
+        self._numbers, self._known, self._clean = {}, set(), set()
+        needed: dict[int, bool] = dict.fromkeys(outputs, False)  # whether zeros come back to it
+        kept, shifts = [], []
+        for entry in reversed(entries):
+            readers = [needed[number] for number in entry.writes if number in needed]
+            if not readers:
+                continue
+            kept.append(entry)
+            if any(readers):
+                shifts += entry.shifts
+            for number in entry.twin.reads:
+                before = needed.get(number, False)
+                needed[number] = before or any(readers) or entry.twin.sends_zeros
+        return kept[::-1], shifts
+
+    def _numbers_of(self, leaves: Sequence[Tensor]) -> dict[int, int]:
+        """By identity, the numbers of those that depend on the input; none where the tape ends."""
+        try:
+            pairs = [(id(leaf), self._number(leaf)) for leaf in leaves]
+        except HiddenError as error:
+            self.end(f"{error} has no linear twin")
+            return {}
+        return {identity: number for identity, number in pairs if number is not None}
+
+    def _number(self, tensor: Tensor) -> int | None:
+        if not tensor.requires_grad:
+            return None
+        node = tensor.grad_fn
+        if node is None:
+            return INPUT if tensor is self._x else None
+        number = self._numbers.get((node, tensor.output_nr))
+        if number is None:
+            self._check_independent(node)
+        return number
+
+    def _check_independent(self, node: Node) -> None:
+        """Raise where a node of autograd's graph leads to the input."""
+        if node in self._known:
+            raise HiddenError(_name(node))
+        if node in self._clean:
+            return
+        rest, seen = [node], {node}
+        while rest:
+            above = rest.pop()
+            for below, _ in above.next_functions:
+                if below is None or below in seen or below in self._clean:
+                    continue
+                if below in self._known or getattr(below, "variable", None) is self._x:
+                    raise HiddenError(_name(above))
+                seen.add(below)
+                rest.append(below)
+        self._clean |= seen
+
+    def _write(
+        self,
+        func: Callable[..., Any],
+        twin: Twin | None,
+        result: Any,
+        leaves: Sequence[Tensor],
+        numbers: dict[int, int],
+    ) -> None:
+        made = [result] if isinstance(result, Tensor) else result
+        made = list(made) if isinstance(made, tuple | list) else []
+        edges = [_edge(tensor) for tensor in made]
+        if all(edge is None or edge in self._numbers for edge in edges):
+            return  # it made no tensor, or gave back the one that it got
+        if twin is None:
+            self.end(f"{operator_name(func)} is not linear, not even piece by piece")
+            return
+        constants = {id(tensor) for tensor in twin.constants}
+        shifts = tuple(
+            leaf
+            for leaf in leaves
+            if leaf.requires_grad and id(leaf) not in numbers and id(leaf) not in constants
+        )
+        precision = None
+        if torch._C._is_any_autocast_enabled():
+            precision = Precision.of(made[0])
+        writes = tuple(_NONE if edge is None else self.add(edge) for edge in edges)
+        self.entries.append(Entry(twin, writes, shifts, precision))
+
+    def add(self, edge: tuple[Node, int]) -> int:
+        """Give a tensor a number."""
+        self._numbers[edge] = number = self._count
+        self._known.add(edge[0])
+        self._count += 1
+        return number
+
+    def end(self, reason: str) -> None:
+        """End the tape."""
+        if self.reason is None:
+            self.reason = reason
+            self.entries = []
+
+
+# Unlike the engine it must be seen by layers with functions of their own, which so run plain.
+Tape._gaslayers_only_watches = False
+
+
+def push(
+    entries: list[Entry], outputs: Sequence[int], tangent: Tensor
+) -> Iterator[Tensor]:
+    """Send a tangent through the tape; the entries are used up.
+
+    Args:
+        entries: Those of a closed tape.
+        outputs: The numbers of what is differentiated.
+        tangent: That of the input.
+
+    Yields:
+        The tangents of the outputs.
+    """
+    last = {number: place for place, entry in enumerate(entries) for number in entry.twin.reads}
+    last |= dict.fromkeys(outputs, len(entries))
+    tangents = {INPUT: tangent}
+    del tangent
+    entries.reverse()
+    for place in range(len(entries)):
+        entry = entries.pop()
+        reads = [tangents[number] for number in entry.twin.reads]
+        for number in entry.twin.reads:
+            if last[number] == place:
+                tangents.pop(number, None)
+        made = _run(entry, reads)
+        for number, part in zip(entry.writes, made, strict=True):
+            if number in last:
+                tangents[number] = part
+        del reads, made
+    for number in outputs:
+        yield tangents[number]
+
+
+def _run(entry: Entry, reads: list[Tensor]) -> Sequence[Tensor]:
+    precision = entry.precision
+    if precision is None and torch._C._is_any_autocast_enabled():
+        precision = Precision(reads[0].device.type, None)
+    if precision is None:
+        made = entry.twin.run(*reads)
+    else:
+        with precision.restored():
+            made = entry.twin.run(*reads)
+    return [made] if isinstance(made, Tensor) else made
+
+
+def _edge(tensor: Any) -> tuple[Node, int] | None:
+    if not isinstance(tensor, Tensor) or not tensor.requires_grad or tensor.grad_fn is None:
+        return None
+    return tensor.grad_fn, tensor.output_nr
+
+
+def _name(node: Node) -> str:
+    return node.name().rstrip("0123456789").removesuffix("Backward")
+
+
+def operator_name(func: Callable[..., Any]) -> str:
+    """What people call it."""
+    return getattr(func, "__name__", str(func)).strip("_")
