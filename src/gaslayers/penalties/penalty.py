@@ -99,7 +99,9 @@ def gradient_penalty(
         Mescheder, Geiger, Nowozin: *Which training methods for GANs do actually converge?* (2018);
         Gulrajani et al.: *Improved training of Wasserstein GANs* (2017).
     """
-    _check(discriminator, x, score, return_scores=return_scores, method=method)
+    check_call(_OWNER, discriminator, x, score)
+    check_bool(_OWNER, "return_scores", return_scores)
+    check_choice(_OWNER, "method", method, METHODS)
     function = choose_measure(_OWNER, penalty)
     is_wanted = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -131,19 +133,7 @@ class _Work:
 
     def scores(self, made: Any) -> list[Tensor]:
         """What is differentiated."""
-        chosen = made if self._score is None else self._score(made)
-        leaves = [leaf for leaf in pytree.tree_leaves(chosen) if isinstance(leaf, Tensor)]
-        if self._score is None and len(leaves) != 1:
-            remedy = "Choose by `score`, such as `score=lambda outputs: outputs[-1]`."
-            rule = "give one tensor where there is no `score`"
-            raise bad_value(_OWNER, "discriminator", rule, chosen, remedy)
-        if not leaves:
-            raise bad_type(_OWNER, "score", "give tensors", chosen)
-        for leaf in leaves:
-            if not leaf.is_floating_point():
-                name = "discriminator" if self._score is None else "score"
-                raise bad_type(_OWNER, name, "give floating-point tensors", leaf)
-        return leaves
+        return chosen_scores(_OWNER, made, self._score)
 
     def gradient(self, scores: Sequence[Tensor], *, second: bool) -> Tensor:
         """Of the scores by the input."""
@@ -161,6 +151,29 @@ class _Work:
             rule = "give scores that depend on `x`"
             raise bad_value(_OWNER, "discriminator", rule, scores[0].detach())
         return gradient
+
+
+def chosen_scores(owner: str, made: Any, score: Score | None) -> list[Tensor]:
+    """What is differentiated of all that a discriminator gives.
+
+    Raises:
+        TypeError: It is no floating-point tensor.
+        ValueError: There are several tensors, and none is chosen.
+    """
+    chosen = made if score is None else score(made)
+    leaves = [leaf for leaf in pytree.tree_leaves(chosen) if isinstance(leaf, Tensor)]
+    if score is None and len(leaves) > 1:
+        remedy = "Choose by `score`, such as `score=lambda outputs: outputs[-1]`."
+        raise bad_value(
+            owner, "discriminator", "give one tensor where there is no `score`", chosen, remedy
+        )
+    name = "discriminator" if score is None else "score"
+    if not leaves:
+        raise bad_type(owner, name, "give tensors", chosen)
+    for leaf in leaves:
+        if not leaf.is_floating_point():
+            raise bad_type(owner, name, "give floating-point tensors", leaf)
+    return leaves
 
 
 def _penalise(work: _Work, call: Callable[[], Any], method: Method) -> tuple[Tensor, Any]:
@@ -225,19 +238,16 @@ class _Penalty(torch.autograd.Function):
         return grad, grad.to(ctx.dtype), *zeros
 
 
-def _check(
-    discriminator: Any, x: Any, score: Any, *, return_scores: Any, method: Any
-) -> None:
+def check_call(owner: str, discriminator: Any, x: Any, score: Any) -> None:
+    """Raise unless a discriminator can be called, and differentiated by its input."""
     if not callable(discriminator):
-        raise bad_type(_OWNER, "discriminator", "be a module or another callable", discriminator)
+        raise bad_type(owner, "discriminator", "be a module or another callable", discriminator)
     if not isinstance(x, Tensor):
-        raise bad_type(_OWNER, "x", "be a tensor", x)
+        raise bad_type(owner, "x", "be a tensor", x)
     if not x.is_floating_point():
         remedy = "Convert it, by x.float() for example: integers have no gradient."
-        raise bad_type(_OWNER, "x", "be a floating-point tensor", x, remedy)
+        raise bad_type(owner, "x", "be a floating-point tensor", x, remedy)
     if x.dim() == 0:
-        raise bad_value(_OWNER, "x", "have an axis of samples", x)
+        raise bad_value(owner, "x", "have an axis of samples", x)
     if score is not None and not callable(score):
-        raise bad_type(_OWNER, "score", "be a callable or None", score)
-    check_bool(_OWNER, "return_scores", return_scores)
-    check_choice(_OWNER, "method", method, METHODS)
+        raise bad_type(owner, "score", "be a callable or None", score)

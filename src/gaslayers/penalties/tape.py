@@ -25,7 +25,13 @@ INPUT = 0
 _NONE = -1
 """In place of the number of a result that has no tangent."""
 
+_UNKNOWN = "has no rule that says how it acts on tangents"
+_SMOOTH = "is not linear in what depends on the input, not even piece by piece"
+
 Node: TypeAlias = torch.autograd.graph.Node
+
+Edge: TypeAlias = tuple[Node, int]
+"""A place in autograd's graph: a node, and which of its results."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +51,6 @@ class Entry:
     precision: Precision | None
 
 
-class HiddenError(Exception):
-    """A tensor depends on the penalised input in a way that nobody has seen."""
-
-
 class Tape(Saving):
     """Saves lean, and writes a tape until an operator has no linear twin.
 
@@ -66,9 +68,10 @@ class Tape(Saving):
         self.reason: str | None = None
         """Why the tape ended; None: it did not."""
         self._x = x
-        self._numbers: dict[tuple[Node, int], int] = {}
+        self._numbers: dict[Edge, int] = {}
         self._known: set[Node] = set()
         self._clean: set[Node] = set()
+        self._made: dict[Node, str] = {}
         self._count = 1
         self._forms: list[Form] | None = None
 
@@ -88,15 +91,14 @@ class Tape(Saving):
     ) -> Any:
         """Run an operator, and write down its twin."""
         kwargs = kwargs or {}
-        rule = TWINS.get(func)
-        if (
-            rule is None
-            or self.reason is not None
-            or not torch.is_grad_enabled()
-            or not all(map(is_plain_kind, types))
-        ):
+        if self.reason is not None or not torch.is_grad_enabled():
             return super().__torch_function__(func, types, args, kwargs)
-        leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        rule = TWINS.get(func)
+        if rule is None or not all(map(is_plain_kind, types)):
+            result = super().__torch_function__(func, types, args, kwargs)
+            self.meet(func, args, kwargs, result)
+            return result
+        leaves = tensors_of((args, kwargs))
         numbers = self._numbers_of(leaves)
         if not numbers:
             return super().__torch_function__(func, types, args, kwargs)
@@ -114,9 +116,15 @@ class Tape(Saving):
         self._write(func, twin, result, leaves, numbers)
         return result
 
+    def meet(self, func: Callable[..., Any], args: Any, kwargs: Any, result: Any) -> None:
+        """An operator without a rule has run: who uses what it made is told its name."""
+        del args, kwargs
+        if isinstance(result, Tensor) and result.grad_fn is not None:
+            self._made.setdefault(result.grad_fn, operator_name(func))
+
     def outputs(self, scores: Sequence[Tensor]) -> list[int]:
         """The numbers of what is differentiated; where one is not known, the tape ends."""
-        found = self._numbers_of(scores)
+        found = {} if self.reason is not None else self._numbers_of(scores)
         return [found[id(score)] for score in scores if id(score) in found]
 
     def close(self, outputs: Sequence[int]) -> tuple[list[Entry], list[Tensor]]:
@@ -129,7 +137,7 @@ class Tape(Saving):
             The entries on the way there; and what only shifts values, but gets zeros of autograd.
         """
         entries, self.entries = self.entries, []
-        self._numbers, self._known, self._clean = {}, set(), set()
+        self._numbers, self._known, self._clean, self._made = {}, set(), set(), {}
         needed: dict[int, bool] = dict.fromkeys(outputs, False)  # whether zeros come back to it
         kept, shifts = [], []
         for entry in reversed(entries):
@@ -146,30 +154,34 @@ class Tape(Saving):
 
     def _numbers_of(self, leaves: Sequence[Tensor]) -> dict[int, int]:
         """By identity, the numbers of those that depend on the input; none where the tape ends."""
-        try:
-            pairs = [(id(leaf), self._number(leaf)) for leaf in leaves]
-        except HiddenError as error:
-            self.end(f"{error} has no linear twin")
+        pairs = [(id(leaf), self.number(leaf)) for leaf in leaves]
+        if self.reason is not None:
             return {}
         return {identity: number for identity, number in pairs if number is not None}
 
-    def _number(self, tensor: Tensor) -> int | None:
+    def number(self, tensor: Tensor) -> int | None:
+        """The number of a tensor that depends on the input; None: it does not."""
         if not tensor.requires_grad:
             return None
         node = tensor.grad_fn
         if node is None:
             return INPUT if tensor is self._x else None
         number = self._numbers.get((node, tensor.output_nr))
-        if number is None:
-            self._check_independent(node)
-        return number
+        if number is not None:
+            return number
+        hidden = self._find_hidden(node)
+        return None if hidden is None else self.refuse(hidden, _UNKNOWN, [(node, tensor.output_nr)])
 
-    def _check_independent(self, node: Node) -> None:
-        """Raise where a node of autograd's graph leads to the input."""
+    def _find_hidden(self, node: Node) -> str | None:
+        """The operator by which a node of autograd's graph depends on the input; None: it does not.
+
+        Such a node was made by an operator without a rule, by a function that no mode sees, or
+        anew, as of a view of what was changed in place.
+        """
         if node in self._known:
-            raise HiddenError(_name(node))
+            return _name(node)
         if node in self._clean:
-            return
+            return None
         rest, seen = [node], {node}
         while rest:
             above = rest.pop()
@@ -177,10 +189,19 @@ class Tape(Saving):
                 if below is None or below in seen or below in self._clean:
                     continue
                 if below in self._known or getattr(below, "variable", None) is self._x:
-                    raise HiddenError(_name(above))
+                    return self._made.get(node) or self._made.get(above) or _name(above)
                 seen.add(below)
                 rest.append(below)
         self._clean |= seen
+        return None
+
+    def refuse(self, operator: str, reason: str, edges: Sequence[Edge | None]) -> int | None:
+        """An operator has no linear twin: the tape ends. The number of what it made is none."""
+        del edges
+        if self.reason is None:
+            self.reason = f"{operator} {reason}"
+            self.entries = []
+        return None
 
     def _write(
         self,
@@ -196,7 +217,7 @@ class Tape(Saving):
         if all(edge is None or edge in self._numbers for edge in edges):
             return  # it made no tensor, or gave back the one that it got
         if twin is None:
-            self.end(f"{operator_name(func)} is not linear, not even piece by piece")
+            self.refuse(operator_name(func), _SMOOTH, edges)
             return
         constants = {id(tensor) for tensor in twin.constants}
         shifts = tuple(
@@ -210,18 +231,12 @@ class Tape(Saving):
         writes = tuple(_NONE if edge is None else self.add(edge) for edge in edges)
         self.entries.append(Entry(twin, writes, shifts, precision))
 
-    def add(self, edge: tuple[Node, int]) -> int:
+    def add(self, edge: Edge) -> int:
         """Give a tensor a number."""
         self._numbers[edge] = number = self._count
         self._known.add(edge[0])
         self._count += 1
         return number
-
-    def end(self, reason: str) -> None:
-        """End the tape."""
-        if self.reason is None:
-            self.reason = reason
-            self.entries = []
 
 
 # Unlike the engine it must be seen by layers with functions of their own, which so run plain.
@@ -273,7 +288,12 @@ def _run(entry: Entry, reads: list[Tensor]) -> Sequence[Tensor]:
     return [made] if isinstance(made, Tensor) else made
 
 
-def _edge(tensor: Any) -> tuple[Node, int] | None:
+def tensors_of(values: Any) -> list[Tensor]:
+    """Those among any values."""
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _edge(tensor: Any) -> Edge | None:
     if not isinstance(tensor, Tensor) or not tensor.requires_grad or tensor.grad_fn is None:
         return None
     return tensor.grad_fn, tensor.output_nr

@@ -81,7 +81,9 @@ def _padded(call: Call) -> Twin | None:
     call.run()
     mode = call.argument(2, "mode", "constant")
     x, amounts = call.argument(0, "input"), call.argument(1, "pad")
-    return call.again(F.pad, (x, amounts, mode), {})
+    # The second derivatives by autograd of these two hand zeros to what was padded.
+    sends_zeros = mode in ("reflect", "replicate")
+    return call.again(F.pad, (x, amounts, mode), {}, sends_zeros=sends_zeros)
 
 
 @twin_of(torch.masked_fill, Tensor.masked_fill, Tensor.masked_fill_)

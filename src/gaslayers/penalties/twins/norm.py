@@ -27,8 +27,8 @@ def _batch_norm(call: Call) -> Twin | None:
     call.run()
     scaled = functools.partial(_scaled, variance, eps)
     if weight is None:
-        return call.of(scaled, x, sends_zeros=True)
-    return call.again(scaled, (x, weight), {}, sends_zeros=True)
+        return call.of(scaled, x)
+    return call.again(scaled, (x, weight), {})
 
 
 def _scaled(variance: Tensor, eps: float, tangent: Tensor, weight: Tensor | None = None) -> Tensor:
