@@ -28,6 +28,8 @@ _NONE = -1
 _UNKNOWN = "has no rule that says how it acts on tangents"
 _SMOOTH = "is not linear in what depends on the input, not even piece by piece"
 
+_HOOK = "may change gradients on their way"
+
 Node: TypeAlias = torch.autograd.graph.Node
 
 Edge: TypeAlias = tuple[Node, int]
@@ -118,7 +120,8 @@ class Tape(Saving):
 
     def meet(self, func: Callable[..., Any], args: Any, kwargs: Any, result: Any) -> None:
         """An operator without a rule has run: who uses what it made is told its name."""
-        del args, kwargs
+        if func is Tensor.register_hook and self._numbers_of(tensors_of((args, kwargs))):
+            self.refuse(operator_name(func), _HOOK, [])
         if isinstance(result, Tensor) and result.grad_fn is not None:
             self._made.setdefault(result.grad_fn, operator_name(func))
 
