@@ -1,4 +1,4 @@
-"""Penalties by double backward as PyTorch's users write it, and what a step of one leaves behind."""
+"""Penalties by double backward, as users write them, and what a step of one leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A penalty in the surroundings that trainers have: norms of weights, precisions, layouts, copies."""
+"""A penalty where trainers have it: norms of weights, precisions, layouts, contexts."""
 
 from __future__ import annotations
 

@@ -154,7 +154,9 @@ def test_a_callable_with_weights_of_its_own_gets_their_gradient() -> None:
     def around(gradient: Tensor) -> Tensor:
         return (gradient.flatten(1).norm(2, 1) - target).square().mean()
 
-    found = torch.autograd.grad(gradient_penalty(network, x, penalty=around), [target, network[0].weight])
+    found = torch.autograd.grad(
+        gradient_penalty(network, x, penalty=around), [target, network[0].weight]
+    )
     value = by_double_backward(network, x, around)
     expected = torch.autograd.grad(value, [target, network[0].weight])
     torch.testing.assert_close(found, expected, **TIGHT)
@@ -170,7 +172,9 @@ def test_functional_forms() -> None:
     value = wgan_gp_penalty(network, real, fake, generator=drawn)
     share = torch.rand(4, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
     mixed = share * real + (1 - share) * fake
-    torch.testing.assert_close(value, by_double_backward(network, mixed, wgan_gp), rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        value, by_double_backward(network, mixed, wgan_gp), rtol=1e-9, atol=0
+    )
 
     drawn = torch.Generator().manual_seed(9)
     value = dragan_penalty(network, real, spread=0.25, generator=drawn)
@@ -178,7 +182,9 @@ def test_functional_forms() -> None:
     noise = torch.rand(real.shape, dtype=torch.float64, generator=again) * 0.25 * real.std()
     share = torch.rand(4, 1, 1, 1, dtype=torch.float64, generator=again)
     around = share * real + (1 - share) * (real + noise)
-    torch.testing.assert_close(value, by_double_backward(network, around, wgan_gp), rtol=1e-9, atol=0)
+    torch.testing.assert_close(
+        value, by_double_backward(network, around, wgan_gp), rtol=1e-9, atol=0
+    )
     assert torch.equal(state, torch.get_rng_state())
     dragan_penalty(network, real)
     assert not torch.equal(state, torch.get_rng_state())
@@ -199,16 +205,17 @@ ERRORS: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     ),
     "no tensor": (
         TypeError, "`penalty` must give a scalar tensor, got 0.5",
-        lambda: gradient_penalty(critic(), images(2, 3, 8, 8), penalty=lambda g: 0.5),  # type: ignore
+        lambda: gradient_penalty(critic(), images(2, 3, 8, 8), penalty=lambda g: 0.5),  # type: ignore[arg-type, return-value]
     ),
     "a constant penalty": (
         ValueError, "`penalty` must depend on the gradient",
         lambda: gradient_penalty(
-            critic(), images(2, 3, 8, 8), penalty=lambda g: torch.tensor(1.0, requires_grad=True) * 2
+            critic(), images(2, 3, 8, 8), penalty=lambda _: torch.ones((), requires_grad=True)
         ),
     ),
     "integers": (
-        TypeError, "`x` must be a floating-point tensor, got a Tensor of shape (2, 3) and torch.int64",
+        TypeError, "`x` must be a floating-point tensor, got a Tensor of shape (2, 3) and "
+        "torch.int64",
         lambda: gradient_penalty(critic(), torch.zeros(2, 3, dtype=torch.int64)),
     ),
     "no tensor as x": (
@@ -422,7 +429,10 @@ def test_the_peak_is_below_that_of_autograd_and_of_a_step(shape: str) -> None:
 def test_the_graph_of_the_first_pass_is_gone_before_the_second_begins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    network, x = critic(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()).float(), torch.randn(16, 3, 64, 64)
+    network, x = (
+        critic(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()).float(),
+        torch.randn(16, 3, 64, 64),
+    )
     living, push, watch = [], penalty_module.push, Watch()
 
     def watched(*args: Any) -> Any:

@@ -151,9 +151,7 @@ def explain_penalty(
         method = "double backward"
     else:
         reason, method = f"each of {count} operators has a linear twin", "linearised"
-    return PenaltyReport(
-        method=method, operators=count, smooth=tuple(tape.smooth), reason=reason
-    )
+    return PenaltyReport(method=method, operators=count, smooth=tuple(tape.smooth), reason=reason)
 
 
 def _copied(module: nn.Module) -> nn.Module:

@@ -35,7 +35,7 @@ def choose_measure(owner: str, penalty: Any) -> Measure:
     if not callable(penalty):
         names = " or ".join(repr(name) for name in MEASURES)
         raise bad_type(owner, "penalty", f"be {names} or a callable", penalty)
-    return penalty  # type: ignore[no-any-return]
+    return penalty
 
 
 def measure(owner: str, function: Measure, gradient: Tensor) -> Tensor:

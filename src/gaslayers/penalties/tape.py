@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 import gaslayers.lean.rules
 import gaslayers.penalties.twins  # noqa: F401  # each fills its table
-from gaslayers._watching import watches_only
+from gaslayers._watching import takes_part
 from gaslayers.lean.engine.context import Saving, is_plain_kind
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.rerun import Precision
@@ -53,6 +53,7 @@ class Entry:
     precision: Precision | None
 
 
+@takes_part  # layers with functions of their own see it, and run plain
 class Tape(Saving):
     """Saves lean, and writes a tape until an operator has no linear twin.
 
@@ -65,7 +66,7 @@ class Tape(Saving):
     """
 
     def __init__(self, x: Tensor) -> None:
-        super().__init__()
+        super().__init__(norms_in_bands=True)
         self.entries: list[Entry] = []
         self.reason: str | None = None
         """Why the tape ended; None: it did not."""
@@ -142,7 +143,8 @@ class Tape(Saving):
         entries, self.entries = self.entries, []
         self._numbers, self._known, self._clean, self._made = {}, set(), set(), {}
         needed: dict[int, bool] = dict.fromkeys(outputs, False)  # whether zeros come back to it
-        kept, shifts = [], []
+        kept: list[Entry] = []
+        shifts: list[Tensor] = []
         for entry in reversed(entries):
             readers = [needed[number] for number in entry.writes if number in needed]
             if not readers:
@@ -242,13 +244,7 @@ class Tape(Saving):
         return number
 
 
-# Unlike the engine it must be seen by layers with functions of their own, which so run plain.
-Tape._gaslayers_only_watches = False
-
-
-def push(
-    entries: list[Entry], outputs: Sequence[int], tangent: Tensor
-) -> Iterator[Tensor]:
+def push(entries: list[Entry], outputs: Sequence[int], tangent: Tensor) -> Iterator[Tensor]:
     """Send a tangent through the tape; the entries are used up.
 
     Args:
@@ -271,10 +267,9 @@ def push(
             if last[number] == place:
                 tangents.pop(number, None)
         made = _run(entry, reads)
-        for number, part in zip(entry.writes, made, strict=True):
-            if number in last:
-                tangents[number] = part
-        del reads, made
+        parts = zip(entry.writes, made, strict=True)
+        tangents |= {number: part for number, part in parts if number in last}
+        del reads, made, parts
     for number in outputs:
         yield tangents[number]
 

@@ -169,9 +169,7 @@ def dragan_penalty(
     real = real.detach()
     noise = _drawn(real.shape, real, generator) * (spread * real.std())
     share = _drawn((len(real), *[1] * (real.dim() - 1)), real, generator)
-    return gradient_penalty(
-        discriminator, real + (1 - share) * noise, penalty="wgan-gp", **options
-    )
+    return gradient_penalty(discriminator, real + (1 - share) * noise, penalty="wgan-gp", **options)
 
 
 def _drawn(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -51,11 +51,14 @@ class Pass:
         book: The origins of the tensors that live.
         outer: Hooks around the engine.
         selection: Which convolutions run again.
+        norms_in_bands: Whether second derivatives of norms are computed some channels at a time:
+            exact, but not to the bit.
     """
 
     book: Provenance
     outer: Hooks | None
     selection: Selection
+    norms_in_bands: bool = False
 
 
 class NoOriginError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,7 +35,16 @@ def _as_any(_: Tensor) -> None:
     return None
 
 
-def bounds_of(op: Operation) -> tuple[float, float] | None:
+class _Arguments(Protocol):
+    """An operator and its arguments."""
+
+    func: Callable[..., Any]
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument by its place or its name."""
+
+
+def bounds_of(op: _Arguments) -> tuple[float, float] | None:
     """Between which values the gradient passes; None: by tensors, or by none."""
     if op.func in (F.relu6,):
         return 0.0, 6.0

@@ -26,9 +26,7 @@ def _bounded(call: Call, *, with_bounds: bool) -> Twin | None:
     bits = _bits_of(x.detach(), *bounds, with_bounds=with_bounds)
     call.run()
     passing = Slopes(bits, 0.0, x.shape)
-    return call.of(
-        functools.partial(times, numbers=passing), x, sends_zeros=not with_bounds
-    )
+    return call.of(functools.partial(times, numbers=passing), x, sends_zeros=not with_bounds)
 
 
 def _bits_of(x: Tensor, low: Any, high: Any, *, with_bounds: bool) -> Bits:

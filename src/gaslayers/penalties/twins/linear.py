@@ -55,9 +55,7 @@ for _name in _IN_PLACE:
 
 
 # Of a mean autograd's second derivative hands zeros to what was averaged.
-@twin_of(
-    *named([f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)], *_HOMES)
-)
+@twin_of(*named([f"{kind}avg_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)], *_HOMES))
 def _pooled_mean(call: Call) -> Twin | None:
     call.run()
     return call.again(sends_zeros=True)
@@ -97,8 +95,12 @@ def _masked(call: Call) -> Twin | None:
 def _chosen(call: Call) -> Twin | None:
     call.run()
     if call.func is torch.where:
-        condition, x, y = (call.argument(i, n) for i, n in enumerate(("condition", "input", "other")))
+        condition, x, y = (
+            call.argument(i, n) for i, n in enumerate(("condition", "input", "other"))
+        )
     else:
-        x, condition, y = (call.argument(i, n) for i, n in enumerate(("input", "condition", "other")))
+        x, condition, y = (
+            call.argument(i, n) for i, n in enumerate(("input", "condition", "other"))
+        )
     x, y = (value if call.depends(value) else 0.0 for value in (x, y))
     return call.again(torch.where, (condition, x, y), {})

@@ -23,7 +23,8 @@ def _maximum(axes: int, call: Call) -> Twin | None:
     places = [form for form in call.forms if _holds_places(form)]
     if len(places) != 1:
         return None
-    taken = functools.partial(_take, places[0], axes, pooled.shape, not isinstance(made, Tensor))
+    take = _take if pooled is made else _take_one
+    taken = functools.partial(take, places[0], axes, pooled.shape)
     return call.of(taken, x, sends_zeros=True)
 
 
@@ -39,9 +40,14 @@ for _axes in (1, 2, 3):
         twin_of(*named(_names, F, torch, torch._C._nn))(functools.partial(_maximum, _axes))
 
 
-def _take(places: Form, axes: int, shape: torch.Size, has_indices: bool, tangent: Tensor) -> Any:
+def _take(places: Form, axes: int, shape: torch.Size, tangent: Tensor) -> Tensor:
     taken: Tensor = _Taken.apply(tangent, places, axes, shape)
-    return (taken, None) if has_indices else taken
+    return taken
+
+
+def _take_one(places: Form, axes: int, shape: torch.Size, tangent: Tensor) -> tuple[Any, None]:
+    """Beside indices, which have no tangent."""
+    return _take(places, axes, shape, tangent), None
 
 
 class _Taken(torch.autograd.Function):

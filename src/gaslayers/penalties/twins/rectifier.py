@@ -48,9 +48,7 @@ def _prelu(call: Call) -> Twin | None:
     bits = Bits(x, ABOVE_ZERO, x.dtype)
     call.run()
     ones = Slopes(bits, 0.0, x.shape)
-    return call.again(
-        functools.partial(_with_slopes, ones), (x, weight), {}, sends_zeros=True
-    )
+    return call.again(functools.partial(_with_slopes, ones), (x, weight), {}, sends_zeros=True)
 
 
 def _with_slopes(ones: Slopes, tangent: Tensor, weight: Tensor) -> Tensor:

@@ -40,9 +40,7 @@ def _one(factor: float, shape: torch.Size, dtype: torch.dtype, tangent: Tensor) 
     return tangent if tangent.shape == shape else tangent.expand(shape)
 
 
-@twin_of(
-    torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__
-)
+@twin_of(torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
 def _sum(call: Call) -> Twin | None:
     alpha = call.argument(2, "alpha", 1)
     return _signed(call, 1, alpha)
