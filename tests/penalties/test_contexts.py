@@ -96,6 +96,12 @@ MIDDLES: dict[str, Callable[[], nn.Module]] = {
     "evaluated norm": lambda: nn.BatchNorm2d(8).eval(),
     "live norm": lambda: nn.BatchNorm2d(8),
     "tracked instance norm": lambda: nn.InstanceNorm2d(8, track_running_stats=True),
+    "instance norm and in place": lambda: nn.Sequential(
+        nn.InstanceNorm2d(8, affine=True), nn.LeakyReLU(0.2, inplace=True)
+    ),
+    "live norm and in place": lambda: nn.Sequential(
+        nn.BatchNorm2d(8), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+    ),
     "residual": lambda: Residual(),
     "weights from the input": lambda: Hyper(),
     "unfolded": lambda: Unfolded(),

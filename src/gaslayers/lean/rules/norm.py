@@ -52,7 +52,7 @@ def _batch_norm(op: Operation) -> Any:
 
     if op.pass_.norms_in_bands and can_be_in_bands(x):
         momentum = op.argument(6, "momentum", 0.1)
-        op.instead = functools.partial(in_bands, x, weight, bias, *running, momentum, eps)
+        op.instead = functools.partial(in_bands, x, weight, bias, *running, momentum, eps, op.pass_)
     result = op.run(keep)
     if _is_affine(x, statistics, numbers):
         op.record(result, functools.partial(_scaled, statistics, numbers), [origin])
@@ -120,7 +120,7 @@ def _instance_norm(op: Operation) -> Any:
     no_statistics = running == (None, None)
     if op.pass_.norms_in_bands and by_input and no_statistics and can_be_in_bands(x):
         weight, bias = op.argument(3, "weight"), op.argument(4, "bias")
-        op.instead = functools.partial(each_image_in_bands, x, weight, bias, eps)
+        op.instead = functools.partial(each_image_in_bands, x, weight, bias, eps, op.pass_)
     result = op.run()
     if by_input:
         again = functools.partial(_of_each_image, numbers, eps)

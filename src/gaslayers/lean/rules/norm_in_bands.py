@@ -6,12 +6,15 @@ penalty. Channels do not know of each other, so that a band of them can be done 
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gaslayers.lean.engine.operation import Pass, is_known, is_small
 from gaslayers.lean.precision import has_autocast
 
 _BAND_BYTES = 2**19
@@ -32,8 +35,12 @@ def in_bands(
     running_var: Tensor | None,
     momentum: float,
     eps: float,
+    pass_: Pass,
 ) -> Tensor:
     """`torch.nn.functional.batch_norm` by the batch's statistics.
+
+    The gradient of the map is written down in the book of the pass, so that it need not be kept
+    for second derivatives of what comes before the norm.
 
     Shape:
         - x: (N, C, ...).
@@ -44,19 +51,45 @@ def in_bands(
         return torch.nn.functional.batch_norm(
             x, running_mean, running_var, weight, bias, True, momentum, eps
         )
-    made: Tensor = _Norm.apply(x, weight, bias, running_mean, running_var, momentum, eps)
+    options = _Options(momentum, eps, pass_, by_image=False)
+    made: Tensor = _Norm.apply(x, weight, bias, running_mean, running_var, options)
     return made
 
 
 def each_image_in_bands(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, pass_: Pass
 ) -> Tensor:
     """`torch.nn.functional.instance_norm` without running statistics, as PyTorch computes it."""
     if x.dim() < 3 or x[0, 0].numel() <= 1:
         return torch.nn.functional.instance_norm(x, None, None, weight, bias, True, 0.0, eps)
     lines = [None if line is None else line.repeat(len(x)) for line in (weight, bias)]
-    rows = x.contiguous().view(1, -1, *x.shape[2:])
-    return in_bands(rows, *lines, None, None, 0.0, eps).view(x.shape)
+    made: Tensor = _Norm.apply(x, *lines, None, None, _Options(0.0, eps, pass_, by_image=True))
+    return made
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """What a norm is told.
+
+    Args:
+        momentum: Of the running statistics.
+        eps: Is added to the variance.
+        pass_: The forward pass.
+        by_image: Whether each image has statistics of its own.
+    """
+
+    momentum: float
+    eps: float
+    pass_: Pass
+    by_image: bool
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """In the shape in which each channel has statistics of its own."""
+        return tensor.contiguous().view(1, -1, *tensor.shape[2:]) if self.by_image else tensor
+
+    def images(self, rows: Tensor, shape: torch.Size) -> Tensor:
+        """Back from there, in the same memory, but no view: those are not to be changed in place."""
+        return rows.contiguous().resize_(shape) if self.by_image else rows
 
 
 class _Norm(torch.autograd.Function):
@@ -70,22 +103,22 @@ class _Norm(torch.autograd.Function):
         bias: Tensor | None,
         running_mean: Tensor | None,
         running_var: Tensor | None,
-        momentum: float,
-        eps: float,
+        options: _Options,
     ) -> Tensor:
+        running = running_mean, running_var
         made, mean, inverse_std = torch.native_batch_norm(
-            x, weight, bias, running_mean, running_var, True, momentum, eps
+            options.rows(x), weight, bias, *running, True, options.momentum, options.eps
         )
-        ctx.eps = eps
+        ctx.options = options
         ctx.save_for_backward(x, weight, mean, inverse_std)
-        return made
+        return options.images(made, x.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse_std = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        found = _NormBackward.apply(grad, x, weight, mean, inverse_std, ctx.eps, wanted)
-        return (*found, None, None, None, None)
+        found = _NormBackward.apply(grad, x, weight, mean, inverse_std, ctx.options, wanted)
+        return (*found, None, None, None)
 
 
 class _NormBackward(torch.autograd.Function):
@@ -99,43 +132,69 @@ class _NormBackward(torch.autograd.Function):
         weight: Tensor | None,
         mean: Tensor,
         inverse_std: Tensor,
-        eps: float,
+        options: _Options,
         wanted: Sequence[bool],
     ) -> tuple[Tensor | None, ...]:
         ctx.set_materialize_grads(False)
-        ctx.eps, ctx.wanted = eps, wanted
+        ctx.options, ctx.wanted = options, wanted
         ctx.save_for_backward(grad, x, weight, mean, inverse_std)
-        found = _first(grad, x, weight, mean, inverse_std, eps, wanted)
+        rows = options.rows(grad), options.rows(x)
+        found = list(_first(*rows, weight, mean, inverse_std, options.eps, wanted))
+        if wanted[0]:
+            found[0] = options.images(found[0], x.shape)
+        book = options.pass_.book
+        if wanted[0] and is_known(grad) and is_known(x) and not is_small(x):
+            numbers = None if weight is None else weight.clone()  # it may be changed until then
+            again = functools.partial(_first_of_map, numbers, mean, inverse_std, options)
+            origins = [book.of(grad), book.of(x)]
+            book.record(found[0], again, origins, 3 * x.numel() * x.element_size())
         return tuple(g if is_wanted else None for g, is_wanted in zip(found, wanted, strict=True))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         grad, x, weight, mean, inverse_std = ctx.saved_tensors
         asked = ctx.needs_input_grad[:3]
+        options: _Options = ctx.options
         given = [g is not None for g in grads]
         nothing = (None,) * 7
         if not any(given) or not any(asked):
             return nothing
         if torch.is_grad_enabled():
-            tensors = grad, x, weight
-            found = _second(tensors, (mean, inverse_std), grads, asked, ctx.eps)
-            return (*found, *nothing[3:])
+            tensors = options.rows(grad), options.rows(x), weight
+            given_rows = [None if g is None else _rows_of(g, options) for g in grads]
+            found = _second(tensors, (mean, inverse_std), given_rows, asked, options.eps)
+            views = [t if t is None or t.dim() == 1 else t.view(x.shape) for t in found]
+            return (*views, *nothing[3:])
         made: list[Tensor | None] = [
-            torch.empty_like(t) if is_asked and t is not None else None
+            _empty_like(t, options) if is_asked and t is not None else None
             for t, is_asked in zip((grad, x, weight), asked, strict=True)
         ]
+        whole_rows = [None if t is None else _rows_of(t, options) for t in made]
+        grads = tuple(None if g is None else _rows_of(g, options) for g in grads)
+        grad, x = options.rows(grad), options.rows(x)
         for band in _bands(x):
             tensors = _part(grad, band), _part(x, band), _part(weight, band)
             lines = _part(mean, band), _part(inverse_std, band)
             parts = [_part(g, band) for g in grads]
             with torch.enable_grad():
                 leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
-                found = _second(leaves, lines, parts, asked, ctx.eps)
-            for whole, part in zip(made, found, strict=True):
+                found = _second(leaves, lines, parts, asked, options.eps)
+            for whole, part in zip(whole_rows, found, strict=True):
                 if whole is not None:
                     target = whole[band] if whole.dim() == 1 else whole[:, band]
                     target.zero_() if part is None else target.copy_(part)
         return (*made, *nothing[3:])
+
+
+def _rows_of(tensor: Tensor, options: _Options) -> Tensor:
+    """Of a map; a line stays."""
+    return tensor if tensor.dim() == 1 else options.rows(tensor)
+
+
+def _empty_like(tensor: Tensor, options: _Options) -> Tensor:
+    if options.by_image:  # of which rows are a view
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    return torch.empty_like(tensor)
 
 
 def _bands(x: Tensor) -> list[slice]:
@@ -163,6 +222,19 @@ def _first(
         grad, x, weight, None, None, mean, inverse_std, True, eps, list(wanted)
     )
     return found
+
+
+def _first_of_map(
+    weight: Tensor | None,
+    mean: Tensor,
+    inverse_std: Tensor,
+    options: _Options,
+    grad: Tensor,
+    x: Tensor,
+) -> Tensor:
+    rows = options.rows(grad), options.rows(x)
+    wanted = (True, False, False)
+    return _first(*rows, weight, mean, inverse_std, options.eps, wanted)[0].view(x.shape)
 
 
 def _second(
