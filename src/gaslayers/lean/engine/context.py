@@ -42,15 +42,11 @@ class Saving(TorchFunctionMode):
         norms_in_bands: As for `Pass`.
     """
 
-    def __init__(
-        self, selection: Selection | None = None, *, norms_in_bands: bool = False
-    ) -> None:
+    def __init__(self, selection: Selection | None = None, *, norms_in_bands: bool = False) -> None:
         super().__init__()
         # Of a context within another, the inner one's hooks keep the tensors themselves.
         outer = None if is_within() else outer_hooks()
-        self.pass_ = Pass(
-            Provenance(), outer, selection or selection_of("cheap"), norms_in_bands
-        )
+        self.pass_ = Pass(Provenance(), outer, selection or selection_of("cheap"), norms_in_bands)
         self.operation: Operation | None = None
         self._restored: dict[Key, tuple[weakref.ref[Any], weakref.ref[Form]]] = {}
         me, has_hooks = weakref.ref(self), self.pass_.outer is not None

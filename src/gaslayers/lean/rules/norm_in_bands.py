@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -88,7 +88,7 @@ class _Options:
         return tensor.contiguous().view(1, -1, *tensor.shape[2:]) if self.by_image else tensor
 
     def images(self, rows: Tensor, shape: torch.Size) -> Tensor:
-        """Back from there, in the same memory, but no view: those are not to be changed in place."""
+        """Back from there, in the same memory but as no view, which in place is not to change."""
         return rows.contiguous().resize_(shape) if self.by_image else rows
 
 
@@ -160,30 +160,39 @@ class _NormBackward(torch.autograd.Function):
         if not any(given) or not any(asked):
             return nothing
         if torch.is_grad_enabled():
-            tensors = options.rows(grad), options.rows(x), weight
             given_rows = [None if g is None else _rows_of(g, options) for g in grads]
-            found = _second(tensors, (mean, inverse_std), given_rows, asked, options.eps)
+            read = options.rows(grad), options.rows(x), weight, mean, inverse_std
+            found = _second(*read, given_rows, asked, options.eps)
             views = [t if t is None or t.dim() == 1 else t.view(x.shape) for t in found]
             return (*views, *nothing[3:])
         made: list[Tensor | None] = [
             _empty_like(t, options) if is_asked and t is not None else None
             for t, is_asked in zip((grad, x, weight), asked, strict=True)
         ]
-        whole_rows = [None if t is None else _rows_of(t, options) for t in made]
-        grads = tuple(None if g is None else _rows_of(g, options) for g in grads)
+        rows = [None if t is None else _rows_of(t, options) for t in made]
+        given_rows = [None if g is None else _rows_of(g, options) for g in grads]
         grad, x = options.rows(grad), options.rows(x)
         for band in _bands(x):
-            tensors = _part(grad, band), _part(x, band), _part(weight, band)
-            lines = _part(mean, band), _part(inverse_std, band)
-            parts = [_part(g, band) for g in grads]
-            with torch.enable_grad():
-                leaves = [None if t is None else t.detach().requires_grad_() for t in tensors]
-                found = _second(leaves, lines, parts, asked, options.eps)
-            for whole, part in zip(whole_rows, found, strict=True):
+            read = _leaf(grad[:, band]), _leaf(x[:, band]), _leaf(_part(weight, band))
+            parts = [_part(g, band) for g in given_rows]
+            found = _second(*read, mean[band], inverse_std[band], parts, asked, options.eps)
+            for whole, part in zip(rows, found, strict=True):
                 if whole is not None:
                     target = whole[band] if whole.dim() == 1 else whole[:, band]
                     target.zero_() if part is None else target.copy_(part)
         return (*made, *nothing[3:])
+
+
+@overload
+def _leaf(tensor: Tensor) -> Tensor: ...
+
+
+@overload
+def _leaf(tensor: None) -> None: ...
+
+
+def _leaf(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().requires_grad_()
 
 
 def _rows_of(tensor: Tensor, options: _Options) -> Tensor:
@@ -238,31 +247,33 @@ def _first_of_map(
 
 
 def _second(
-    tensors: Sequence[Tensor | None],
-    statistics: Sequence[Tensor | None],
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    mean: Tensor,
+    inverse_std: Tensor,
     grads: Sequence[Tensor | None],
     asked: Sequence[bool],
     eps: float,
 ) -> list[Tensor | None]:
-    """The gradients of the first gradients by what those were computed from."""
-    grad, x, weight = tensors
-    mean, inverse_std = statistics
-    assert grad is not None and x is not None and mean is not None and inverse_std is not None
+    """The gradients of the first gradients by the first three, where these are asked for."""
+    is_differentiated = torch.is_grad_enabled()
     with torch.enable_grad():
         given = [g is not None for g in grads]
         first = _first(grad, x, weight, mean, inverse_std, eps, given)
         outputs = [(f, g) for f, g in zip(first, grads, strict=True) if g is not None]
-        wanted = [t for t, is_asked in zip(tensors, asked, strict=True) if is_asked]
+        read = (grad, x, weight)
+        wanted = [t for t, is_asked in zip(read, asked, strict=True) if is_asked and t is not None]
         found = iter(
             torch.autograd.grad(
                 [f for f, _ in outputs],
-                [t for t in wanted if t is not None],
+                wanted,
                 [g for _, g in outputs],
-                create_graph=torch.is_grad_enabled() and grad.grad_fn is not None,
+                create_graph=is_differentiated,
                 allow_unused=True,
             )
         )
     return [
         next(found) if is_asked and t is not None else None
-        for t, is_asked in zip(tensors, asked, strict=True)
+        for t, is_asked in zip(read, asked, strict=True)
     ]
