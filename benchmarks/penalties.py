@@ -2,10 +2,11 @@
 
     python -m benchmarks.penalties --out penalties.json
 
-A step is the penalty and its backward pass. Peaks are those of live storages, by a watcher that knows
-nothing of the library: parameters, their gradients, buffers and the input are left out. The D step
-beside it is one ordinary forward and backward pass. The ways are timed in turns; each turn gives one
-ratio to autograd. Gradients are compared with those of autograd, as a share of the largest.
+A step is the penalty and its backward pass. Peaks are those of live storages, by a watcher that
+knows nothing of the library: parameters, their gradients, buffers and the input are left out. The
+D step beside it is one ordinary forward and backward pass. The ways are timed in turns; each turn
+gives one ratio to autograd. Gradients are compared with those of autograd, as a share of the
+largest.
 """
 
 from __future__ import annotations
@@ -157,6 +158,15 @@ def _gradients(way: Way, build: Callable[[], nn.Module], x: Tensor, *, seed: int
     return value.item(), torch.cat([grad.flatten() for grad in grads])
 
 
+def _failure(way: Way, network: nn.Module, x: Tensor) -> str | None:
+    """Why a way does not run; None: it does."""
+    try:
+        way(network, x).backward()
+    except Exception as error:  # noqa: BLE001  # a peer that does not run is a result
+        return f"{type(error).__name__}: {str(error).splitlines()[0]:.100}"
+    return None
+
+
 def measure(name: str, *, turns: int, threads: int) -> dict[str, Any]:
     """Every way of one network, in a process that does nothing else."""
     torch.set_num_threads(threads)
@@ -166,10 +176,9 @@ def measure(name: str, *, turns: int, threads: int) -> dict[str, Any]:
     x = torch.rand(*shape, generator=torch.Generator().manual_seed(1))
     rows: dict[str, Any] = {}
     for title, way in WAYS.items():
-        try:
-            way(network, x).backward()
-        except Exception as error:  # noqa: BLE001  # a peer that does not run is a result
-            rows[title] = {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]:.100}"}
+        failure = _failure(way, network, x)
+        if failure is not None:
+            rows[title] = {"failed": failure}
     running = {title: way for title, way in WAYS.items() if title not in rows}
     seconds: dict[str, list[float]] = {title: [] for title in running}
     for _ in range(turns):

@@ -173,9 +173,10 @@ class _NormBackward(torch.autograd.Function):
         given_rows = [None if g is None else _rows_of(g, options) for g in grads]
         grad, x = options.rows(grad), options.rows(x)
         for band in _bands(x):
-            read = _leaf(grad[:, band]), _leaf(x[:, band]), _leaf(_part(weight, band))
+            leaves = _leaf(grad[:, band]), _leaf(x[:, band]), _leaf(_part(weight, band))
+            lines = mean[band], inverse_std[band]
             parts = [_part(g, band) for g in given_rows]
-            found = _second(*read, mean[band], inverse_std[band], parts, asked, options.eps)
+            found = _second(*leaves, *lines, parts, asked, options.eps)
             for whole, part in zip(rows, found, strict=True):
                 if whole is not None:
                     target = whole[band] if whole.dim() == 1 else whole[:, band]
