@@ -102,10 +102,35 @@ MIDDLES: dict[str, Callable[[], nn.Module]] = {
     "live norm and in place": lambda: nn.Sequential(
         nn.BatchNorm2d(8), nn.LeakyReLU(0.2, inplace=True), nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
     ),
+    "means of areas": lambda: Call(lambda x: F.interpolate(x, size=(8, 9), mode="area")[..., 1:]),
+    "chosen": lambda: Call(lambda x: torch.where(x[:, :1] > 0, x[:1, :1], x.detach()) + x),
+    "masked": lambda: Call(lambda x: x.masked_fill(x.detach() > 1, 3.0).masked_fill_(x[0] < 0, 1)),
+    "mixed": lambda: Call(lambda x: torch.lerp(x, x.detach(), 0.3).lerp(2 * x.flip(2), 0.1)),
+    "stacked": lambda: Call(lambda x: torch.stack([x, x.detach(), -x], 1).unbind(1)[2] - 1 + x),
+    "products": lambda: Call(
+        lambda x: torch.einsum("nchw,cd->ndhw", x, torch.ones(8, 8, dtype=x.dtype)).div(3).mT.mT
+    ),
+    "added to a product": lambda: Call(
+        lambda x: x + torch.baddbmm(x.new_ones(1), x[:, 0], x.new_ones(4, 8, 8), alpha=0.1)[:, None]
+    ),
+    "a sum of one": lambda: Call(
+        lambda x: (1 - x.sum(1, keepdim=True)) + 2 * x.mean((2, 3))[..., None, None] + x
+    ),
     "residual": lambda: Residual(),
     "weights from the input": lambda: Hyper(),
     "unfolded": lambda: Unfolded(),
 }
+
+
+class Call(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
 
 
 class Residual(nn.Module):

@@ -43,12 +43,14 @@ class Entry:
     Args:
         twin: What it does to tangents.
         writes: The numbers of its results.
+        forms: Their shapes and dtypes, which are those of the tangents.
         shifts: What it adds that has a graph of its own: a bias, say.
         precision: The autocast that it ran under; None: none.
     """
 
     twin: Twin
     writes: tuple[int, ...]
+    forms: tuple[tuple[torch.Size, torch.dtype] | None, ...]
     shifts: tuple[Tensor, ...]
     precision: Precision | None
 
@@ -234,7 +236,11 @@ class Tape(Saving):
         if torch._C._is_any_autocast_enabled():
             precision = Precision.of(made[0])
         writes = tuple(_NONE if edge is None else self.add(edge) for edge in edges)
-        self.entries.append(Entry(twin, writes, shifts, precision))
+        forms = tuple(
+            None if edge is None else (tensor.shape, tensor.dtype)
+            for tensor, edge in zip(made, edges, strict=True)
+        )
+        self.entries.append(Entry(twin, writes, forms, shifts, precision))
 
     def add(self, edge: Edge) -> int:
         """Give a tensor a number."""
@@ -283,7 +289,20 @@ def _run(entry: Entry, reads: list[Tensor]) -> Sequence[Tensor]:
     else:
         with precision.restored():
             made = entry.twin.run(*reads)
-    return [made] if isinstance(made, Tensor) else made
+    parts = [made] if isinstance(made, Tensor) else made
+    return [_formed(part, form) for part, form in zip(parts, entry.forms, strict=True)]
+
+
+def _formed(tangent: Tensor, form: tuple[torch.Size, torch.dtype] | None) -> Tensor:
+    """A tangent in the dtype of its result; a rule that gets its shape wrong is at fault."""
+    if form is None:
+        return tangent
+    shape, dtype = form
+    if tangent.shape != shape:
+        raise AssertionError(
+            f"Tape: a tangent of shape {tuple(tangent.shape)} for a result of {tuple(shape)}"
+        )
+    return tangent.to(dtype)
 
 
 def tensors_of(values: Any) -> list[Tensor]:

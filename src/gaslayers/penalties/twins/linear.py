@@ -36,7 +36,8 @@ def _linear(call: Call) -> Twin | None:
     call.run()
     if call.depends(*call.args[1:]) and not _reads_shape_alone(call):
         return None
-    return call.again()
+    # Means of areas are adaptive pooling.
+    return call.again(sends_zeros=call.kwargs.get("mode") == "area")
 
 
 def _reads_shape_alone(call: Call) -> bool:
@@ -103,4 +104,10 @@ def _chosen(call: Call) -> Twin | None:
             call.argument(i, n) for i, n in enumerate(("input", "condition", "other"))
         )
     x, y = (value if call.depends(value) else 0.0 for value in (x, y))
-    return call.again(torch.where, (condition, x, y), {})
+    # The other one may be the larger.
+    shape = call.result.shape
+    return call.again(functools.partial(_where, shape), (condition, x, y), {})
+
+
+def _where(shape: torch.Size, condition: Tensor, x: Any, y: Any) -> Tensor:
+    return torch.where(condition, x, y).expand(shape)
