@@ -3,7 +3,8 @@
 ``.. lean-record:: lean`` shows every way of every piece of work, or with ``:work: densenet121`` of
 those whose titles have this in them. ``.. lean-summary:: lean_eager`` has a line for each piece of
 work. ``.. saving-record:: saving`` shows what `make_lean` keeps of other people's networks.
-``.. penalty-record:: penalties`` shows gradient penalties. ``.. counting-record:: counting`` shows what other tools count.
+``.. penalty-record:: penalties`` shows gradient penalties. ``.. counting-record:: counting`` shows
+what other tools count.
 """
 
 from __future__ import annotations

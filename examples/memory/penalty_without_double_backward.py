@@ -57,7 +57,8 @@ print(explain_penalty(make_critic(), digits[:4]))
 # One curve
 # ---------
 #
-# The same digits, the same noise, the same places between the two: the losses agree to rounding.
+# The same digits, the same noise, the same places between the two. The gradients agree to
+# rounding. Training amplifies that, as it would between two machines.
 
 curves: dict[str, list[float]] = {}
 for name, penalty in ways.items():
