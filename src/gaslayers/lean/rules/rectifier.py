@@ -219,7 +219,9 @@ def _apply(grad: Tensor, saved: Tensor, kind: _Rectifier) -> Tensor:
 def _gradient(ctx: Any, grad: Tensor, saved: Tensor) -> Tensor:
     kind: _Rectifier = ctx.kind
     if saved.is_floating_point():
-        if torch.is_grad_enabled():
+        # Of a batch of gradients PyTorch's operator knows what to do.
+        is_batch = torch._C._functorch.is_functorch_wrapped_tensor(grad)
+        if torch.is_grad_enabled() and not is_batch:
             made: Tensor = _RectifyBackward.apply(grad, saved, kind)
             return made
         return kind.backward(grad, saved)
