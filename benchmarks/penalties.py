@@ -43,7 +43,7 @@ FINITE = "finite difference of scores"
 SIGMA = 0.01
 """How far apart the two points of a finite difference are."""
 
-DRAWS = 32
+DRAWS = 16
 
 
 def _stages(kernel: int, stride: int, *, pools: bool) -> nn.Sequential:
