@@ -13,8 +13,9 @@ from torch.utils import _pytree as pytree
 from gaslayers._checks import bad_type, bad_value, check_bool, check_choice
 from gaslayers.lean.engine.aside import reason_of_others
 from gaslayers.lean.engine.context import Saving
+from gaslayers.penalties.entries import push
 from gaslayers.penalties.measures import Measure, choose_measure, measure, measure_with_slope
-from gaslayers.penalties.tape import Tape, push
+from gaslayers.penalties.tape import Tape
 
 Method: TypeAlias = Literal["auto", "linearised", "double backward"]
 Score: TypeAlias = Callable[[Any], Any]
