@@ -43,8 +43,6 @@ FINITE = "finite difference of scores"
 SIGMA = 0.01
 """How far apart the two points of a finite difference are."""
 
-DRAWS = 16
-
 
 def _stages(kernel: int, stride: int, *, pools: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -167,7 +165,7 @@ def _failure(way: Way, network: nn.Module, x: Tensor) -> str | None:
     return None
 
 
-def measure(name: str, *, turns: int, threads: int) -> dict[str, Any]:
+def measure(name: str, *, turns: int, threads: int, draws: int) -> dict[str, Any]:
     """Every way of one network, in a process that does nothing else."""
     torch.set_num_threads(threads)
     build, shape = NETWORKS[name]
@@ -198,19 +196,21 @@ def measure(name: str, *, turns: int, threads: int) -> dict[str, Any]:
         if title != STEP:
             _, found = _gradients(way, build, x)
             rows[title]["difference"] = ((found - exact).abs().max() / exact.abs().max()).item()
-    rows[FINITE] |= _bias(build, x, value, exact)
+    rows[FINITE] |= _bias(build, x, value, exact, draws)
     report = explain_penalty(network, x, score=scores_of)
     ordered = {title: rows[title] for title in WAYS}
     return {"shape": shape, "method": report.method, "reason": report.reason, "rows": ordered}
 
 
-def _bias(build: Callable[[], nn.Module], x: Tensor, value: float, exact: Tensor) -> dict[str, Any]:
+def _bias(
+    build: Callable[[], nn.Module], x: Tensor, value: float, exact: Tensor, count: int
+) -> dict[str, Any]:
     """How far the mean of many approximations is from the penalty, and how far each one."""
-    draws = [_gradients(_finite, build, x, seed=seed) for seed in range(DRAWS)]
+    draws = [_gradients(_finite, build, x, seed=seed) for seed in range(count)]
     mean = torch.stack([grads for _, grads in draws]).mean(0)
     single = [((grads - exact).norm() / exact.norm()).item() for _, grads in draws]
     return {
-        "draws": DRAWS,
+        "draws": count,
         "bias_of_value": statistics.mean(found for found, _ in draws) / value - 1,
         "bias_of_gradient": ((mean - exact).norm() / exact.norm()).item(),
         "error_of_gradient": statistics.median(single),
@@ -261,6 +261,7 @@ def main(
     only: Annotated[str, typer.Option(help="Networks whose names contain this.")] = "",
     turns: Annotated[int, typer.Option(min=3, help="Turns.")] = 7,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    draws: Annotated[int, typer.Option(min=1, help="Finite differences for the bias.")] = 16,
     out: Annotated[Path, typer.Option(help="The JSON file.")] = Path("penalties.json"),
 ) -> None:
     """Measure, write JSON and print Markdown; go on where an interrupted run of the file ended."""
@@ -273,7 +274,9 @@ def main(
             continue
         print(name, flush=True)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-            measured = fresh.submit(measure, name, turns=turns, threads=threads).result()
+            measured = fresh.submit(
+                measure, name, turns=turns, threads=threads, draws=draws
+            ).result()
         result["work"][name] = measured | {"commit": run["commit"]}
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
     print(to_markdown(result))
