@@ -277,7 +277,7 @@ def main(
             measured = fresh.submit(
                 measure, name, turns=turns, threads=threads, draws=draws
             ).result()
-        result["work"][name] = measured | {"commit": run["commit"]}
+        result["work"][name] = measured | {"commit": run["commit"], "turns": turns}
         write_atomically(out, (json.dumps(result, indent=1) + "\n").encode())
     print(to_markdown(result))
 
