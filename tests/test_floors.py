@@ -58,6 +58,7 @@ UNITS = {
     "functional": Unit(2, "losses", TORCH),
     "losses": Unit(3, "losses", TORCH),
     "accounting": Unit(3, "accounting", CORE),
+    "penalties": Unit(3, "penalties", TORCH),
     "testing": Unit(3, "testing", CORE | {"hypothesis"}),
     "models": Unit(4, "blocks", CORE),
     ROOF: Unit(4, "all", TORCH),

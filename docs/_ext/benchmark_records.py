@@ -3,7 +3,8 @@
 ``.. lean-record:: lean`` shows every way of every piece of work, or with ``:work: densenet121`` of
 those whose titles have this in them. ``.. lean-summary:: lean_eager`` has a line for each piece of
 work. ``.. saving-record:: saving`` shows what `make_lean` keeps of other people's networks.
-``.. counting-record:: counting`` shows what other tools count.
+``.. penalty-record:: penalties`` shows gradient penalties. ``.. counting-record:: counting`` shows
+what other tools count.
 """
 
 from __future__ import annotations
@@ -178,6 +179,55 @@ class SavingRecord(_Record):
         return f"{row['time_ratio']:.2f}" if "time_ratio" in row else row.get("failed", "-")
 
 
+class PenaltyRecord(SavingRecord):
+    """One table for the peaks of all networks, one for the time, and one for what peers miss."""
+
+    def measured(self, record: dict[str, Any]) -> str:
+        """How it was measured."""
+        return (
+            f" {record['threads']} threads, median of {record['turns']} turns; time is relative to "
+            "double backward by autograd in the same process."
+        )
+
+    def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
+        """Peaks and time as shares of autograd's, and the errors of gradients."""
+        works = record["work"].items()
+        ways = list(next(iter(record["work"].values()))["rows"])
+        headings = ["network", "goes by", *ways]
+        rows = [
+            [n, w["method"], *(self._share(w["rows"], way, "peak_bytes") for way in ways)]
+            for n, w in works
+        ]
+        yield make_table(headings, rows, title="Peak of a step of R1")
+        rows = [
+            [n, w["method"], *(self._time(w["rows"].get(way, {})) for way in ways)]
+            for n, w in works
+        ]
+        yield make_table(headings, rows, title="Time, relative to autograd")
+        rows = [
+            [n, f"{w['rows']['gradient_penalty']['difference']:.0e}", *self._bias(w["rows"])]
+            for n, w in works
+        ]
+        headings = [
+            "network",
+            "gradient_penalty, largest difference",
+            "finite difference, off in the value",
+            "its mean, off in the gradient",
+            "one of it, off in the gradient",
+        ]
+        yield make_table(headings, rows, title="Gradients, beside autograd in float32")
+
+    @staticmethod
+    def _bias(rows: dict[str, Any]) -> list[str]:
+        """Of many finite differences."""
+        row = next(row for row in rows.values() if "bias_of_value" in row)
+        return [
+            f"{row['bias_of_value']:+.0%}",
+            f"{row['bias_of_gradient']:.0%}",
+            f"{row['error_of_gradient']:.0%}",
+        ]
+
+
 class CountingRecord(_Record):
     """What other tools count of the same networks, and what they leave changed."""
 
@@ -218,5 +268,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("lean-record", LeanRecord)
     app.add_directive("lean-summary", LeanSummary)
     app.add_directive("saving-record", SavingRecord)
+    app.add_directive("penalty-record", PenaltyRecord)
     app.add_directive("counting-record", CountingRecord)
     return {"parallel_read_safe": True}

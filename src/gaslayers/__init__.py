@@ -15,6 +15,7 @@ from gaslayers.blocks import (
 )
 from gaslayers.lean.engine import frozen, lean_saving, make_lean, make_plain
 from gaslayers.losses import LSGANDiscriminatorLoss, LSGANGeneratorLoss
+from gaslayers.penalties import explain_penalty, gradient_penalty
 
 if TYPE_CHECKING:
     from gaslayers.accounting import (
@@ -39,8 +40,10 @@ __all__ = [
     "LSGANGeneratorLoss",
     "TransitionBlock",
     "count",
+    "explain_penalty",
     "explain_saving",
     "frozen",
+    "gradient_penalty",
     "lean_saving",
     "make_lean",
     "make_plain",

@@ -16,6 +16,12 @@ def watches_only(hook: _Hook) -> _Hook:
     return hook
 
 
+def takes_part(kind: _Hook) -> _Hook:
+    """Take the mark from a class, where its base has it."""
+    setattr(kind, _MARK, False)
+    return kind
+
+
 def is_watcher(hook: object) -> bool:
     """Whether a hook is marked by `watches_only`."""
     return getattr(hook, _MARK, False) is True

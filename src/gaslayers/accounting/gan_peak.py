@@ -143,7 +143,8 @@ def gan_peak_memory(
         generator_optimizer: The generator's, where it is another one.
         penalty: What is added to the discriminator's loss: ``"r1"``, ``"wgan-gp"``, or what makes
             a scalar of the discriminator, of ``real`` as it was given (labels and all) and of the
-            generated images; None: nothing. A factor before a penalty is one more scalar.
+            generated images; None: nothing. A factor before a penalty is one more scalar. The names
+            stand for double backward; `gaslayers.gradient_penalty` goes into a function.
         steps: Iterations to take; the last is taken for the steady state.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -256,14 +256,16 @@ class Drawn:
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> Drawn:
-    """Networks of up to eight layers."""
+def networks(
+    draw: st.DrawFn, layers: Sequence[str] = tuple(LAYERS), joins: Sequence[str] = tuple(JOINS)
+) -> Drawn:
+    """Networks of up to eight of these layers."""
     steps: list[Step] = []
     for place in range(draw(st.integers(1, 8))):
         if draw(st.integers(0, 3)):
-            name, count = draw(st.sampled_from(list(LAYERS))), 1
+            name, count = draw(st.sampled_from(layers)), 1
         else:
-            name, count = draw(st.sampled_from(list(JOINS))), 2
+            name, count = draw(st.sampled_from(joins)), 2
         # The last map most often, as in most networks.
         back = st.sampled_from([0, 0, 0, 1, 2, 4])
         reads = tuple(draw(back) for _ in range(count))

@@ -19,6 +19,20 @@ OWN = "_gaslayers_saves_lean"
 
 def reason_to_step_aside() -> str | None:
     """Why nothing is to be saved lean here; None: there is no reason."""
+    reason = reason_of_others()
+    if reason is None and is_within():
+        return "it is saved lean already"
+    return reason
+
+
+def is_within() -> bool:
+    """Whether a context of the engine is in force."""
+    hooks = outer_hooks()
+    return hooks is not None and is_own(hooks)
+
+
+def reason_of_others() -> str | None:
+    """Why the engine can see or decide nothing here, whether or not it does already."""
     if torch.compiler.is_compiling():
         return "torch.compile decides what is saved"
     if not torch.is_grad_enabled():
@@ -34,8 +48,6 @@ def reason_to_step_aside() -> str | None:
     if torch._C._len_torch_function_stack() and not modes_are_harmless():
         return "a mode that overrides functions is active"
     hooks = outer_hooks()
-    if hooks is not None and is_own(hooks):
-        return "it is saved lean already"
     if hooks is not None and _are_of_checkpoint(hooks):
         return "torch.utils.checkpoint keeps nothing"
     return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from gaslayers._watching import watches_only
-from gaslayers.lean.engine.aside import OWN, outer_hooks
+from gaslayers.lean.engine.aside import OWN, is_within, outer_hooks
 from gaslayers.lean.engine.choice import Choice
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.operation import NoOriginError, Operation, Pass, is_known, is_small
@@ -39,11 +39,14 @@ class Saving(TorchFunctionMode):
 
     Args:
         selection: Which convolutions run again; None: none.
+        norms_in_bands: As for `Pass`.
     """
 
-    def __init__(self, selection: Selection | None = None) -> None:
+    def __init__(self, selection: Selection | None = None, *, norms_in_bands: bool = False) -> None:
         super().__init__()
-        self.pass_ = Pass(Provenance(), outer_hooks(), selection or selection_of("cheap"))
+        # Of a context within another, the inner one's hooks keep the tensors themselves.
+        outer = None if is_within() else outer_hooks()
+        self.pass_ = Pass(Provenance(), outer, selection or selection_of("cheap"), norms_in_bands)
         self.operation: Operation | None = None
         self._restored: dict[Key, tuple[weakref.ref[Any], weakref.ref[Form]]] = {}
         me, has_hooks = weakref.ref(self), self.pass_.outer is not None
@@ -129,7 +132,7 @@ class Saving(TorchFunctionMode):
         """Run an operator as its rule says."""
         kwargs = kwargs or {}
         rule = RULES.get(func)
-        if rule is None or not torch.is_grad_enabled() or not all(map(_is_plain, types)):
+        if rule is None or not torch.is_grad_enabled() or not all(map(is_plain_kind, types)):
             return func(*args, **kwargs)
         if (
             torch.compiler.is_compiling()
@@ -145,5 +148,6 @@ class Saving(TorchFunctionMode):
             self.operation = before
 
 
-def _is_plain(kind: type) -> bool:
+def is_plain_kind(kind: type) -> bool:
+    """Whether operators on tensors of this class mean what PyTorch's documentation says."""
     return kind in PLAIN_KINDS

@@ -51,11 +51,14 @@ class Pass:
         book: The origins of the tensors that live.
         outer: Hooks around the engine.
         selection: Which convolutions run again.
+        norms_in_bands: Whether second derivatives of norms are computed some channels at a time:
+            exact, but not to the bit.
     """
 
     book: Provenance
     outer: Hooks | None
     selection: Selection
+    norms_in_bands: bool = False
 
 
 class NoOriginError(Exception):
@@ -174,10 +177,11 @@ def again(op: Operation) -> tuple[Callable[..., Tensor], list[Origin]]:
     return functools.partial(_run_again, op.func, args, kwargs), origins
 
 
-_UNCHANGING = (
+UNCHANGING = (
     bool, int, float, complex, str, slice, type(None), type(...), torch.Size, torch.dtype,
     torch.device, torch.layout, torch.memory_format, torch.SymInt,
 )  # fmt: skip
+"""Kinds of arguments that nobody changes between two calls."""
 
 
 class _Place(int):
@@ -194,7 +198,7 @@ def _hollow(value: Any, op: Operation, origins: list[Origin]) -> Any:
         return _Place(len(origins) - 1)
     if type(value) in (list, tuple):  # a copy: a list may be changed later
         return type(value)([_hollow(part, op, origins) for part in value])
-    if not isinstance(value, _UNCHANGING):
+    if not isinstance(value, UNCHANGING):
         raise NoOriginError
     return value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -35,7 +35,16 @@ def _as_any(_: Tensor) -> None:
     return None
 
 
-def _bounds(op: Operation) -> tuple[float, float] | None:
+class _Arguments(Protocol):
+    """An operator and its arguments."""
+
+    func: Callable[..., Any]
+
+    def argument(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument by its place or its name."""
+
+
+def bounds_of(op: _Arguments) -> tuple[float, float] | None:
     """Between which values the gradient passes; None: by tensors, or by none."""
     if op.func in (F.relu6,):
         return 0.0, 6.0
@@ -61,15 +70,27 @@ class _KeepInside:
         between, outside = _two_values(low, high)
         if abs(between) > torch.finfo(saved.dtype).max:
             return None
-        if self._with_bounds:
-            inside = (saved > low).logical_and_(saved < high)
-            if _clamp_passes_bounds():
-                inside |= (saved == low) | (saved == high)
-        else:
-            # This kernel compares in float32, which a bound in fewer bits would not be equal to.
-            values = saved.float() if saved.dtype.itemsize < 4 else saved
-            inside = (values <= low).logical_or_(values >= high).logical_not_()
+        inside = is_inside(saved, low, high, with_bounds=self._with_bounds)
         return Bits(inside, NOT_ZERO, saved.dtype, low=outside, high=between, outer=self._outer)
+
+
+def is_inside(values: Tensor, low: float, high: float, *, with_bounds: bool) -> Tensor:
+    """Where the gradient of an activation with two bounds passes, as bools.
+
+    Args:
+        values: What the activation reads.
+        low: The lower bound.
+        high: The upper bound.
+        with_bounds: Whether it is `torch.clamp`; else it is `torch.nn.functional.hardtanh`.
+    """
+    if with_bounds:
+        inside = (values > low).logical_and_(values < high)
+        if _clamp_passes_bounds():
+            inside |= (values == low) | (values == high)
+        return inside
+    # This kernel compares in float32, which a bound in fewer bits would not be equal to.
+    values = values.float() if values.dtype.itemsize < 4 else values
+    return (values <= low).logical_or_(values >= high).logical_not_()
 
 
 @functools.cache
@@ -99,7 +120,7 @@ def _two_values(low: float, high: float) -> tuple[float, float]:
     torch.clip_, Tensor.clip_, torch.clamp_min, Tensor.clamp_min,
 )  # fmt: skip
 def _clamp(op: Operation) -> Any:
-    bounds = _bounds(op)
+    bounds = bounds_of(op)
     in_place = op.func.__name__.endswith("_")
     keep: Keep = _as_any if bounds is None else _KeepInside(op, *bounds, with_bounds=True)
     return _run(op, keep, torch.clamp, in_place=in_place)
@@ -107,7 +128,7 @@ def _clamp(op: Operation) -> Any:
 
 @rule(F.hardtanh, F.relu6, torch._C._nn.hardtanh, torch._C._nn.hardtanh_)
 def _hardtanh(op: Operation) -> Any:
-    low, high = _bounds(op) or (-1.0, 1.0)
+    low, high = bounds_of(op) or (-1.0, 1.0)
     place = 1 if op.func is F.relu6 else 3
     in_place = op.func is torch._C._nn.hardtanh_ or bool(op.argument(place, "inplace", False))
     twin = functools.partial(_hardtanh_again, low, high)

@@ -13,6 +13,7 @@ from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.forms import ShapeOnly
 from gaslayers.lean.engine.operation import Operation, is_small
 from gaslayers.lean.engine.table import rule
+from gaslayers.lean.rules.norm_in_bands import can_be_in_bands, each_image_in_bands, in_bands
 from gaslayers.lean.rules.pure import add_pure
 
 add_pure("group_norm", "layer_norm", "rms_norm", "local_response_norm")
@@ -49,6 +50,9 @@ def _batch_norm(op: Operation) -> Any:
             statistics.append(saved.detach())
         return None
 
+    if op.pass_.norms_in_bands and can_be_in_bands(x):
+        momentum = op.argument(6, "momentum", 0.1)
+        op.instead = functools.partial(in_bands, x, weight, bias, *running, momentum, eps, op.pass_)
     result = op.run(keep)
     if _is_affine(x, statistics, numbers):
         op.record(result, functools.partial(_scaled, statistics, numbers), [origin])
@@ -113,6 +117,10 @@ def _instance_norm(op: Operation) -> Any:
     numbers = _copy(op.argument(3, "weight")), _copy(op.argument(4, "bias"))
     by_input, eps = op.argument(5, "use_input_stats", True), op.argument(7, "eps", 1e-5)
     origin = op.origin(x)
+    no_statistics = running == (None, None)
+    if op.pass_.norms_in_bands and by_input and no_statistics and can_be_in_bands(x):
+        weight, bias = op.argument(3, "weight"), op.argument(4, "bias")
+        op.instead = functools.partial(each_image_in_bands, x, weight, bias, eps, op.pass_)
     result = op.run()
     if by_input:
         again = functools.partial(_of_each_image, numbers, eps)

@@ -189,9 +189,41 @@ class _Rectify(torch.autograd.Function):
         return _gradient(ctx, grad, saved), None, None, None, None
 
 
+class _RectifyBackward(torch.autograd.Function):
+    """The gradient, which is linear in the one that it is made of.
+
+    By the saved map its derivative is zero. PyTorch hands on a map of zeros, which lives until the
+    other gradients of that map are there; this one takes no memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, saved: Tensor, kind: _Rectifier) -> Tensor:
+        """Compute it as PyTorch's operator does."""
+        ctx.kind = kind
+        ctx.save_for_backward(saved)
+        return kind.backward(grad, saved)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Let a gradient of the gradient through."""
+        (saved,) = ctx.saved_tensors
+        made = _RectifyBackward.apply if torch.is_grad_enabled() else _apply
+        zeros = torch.zeros((), dtype=saved.dtype, device=saved.device).expand(saved.shape)
+        return made(grad, saved, ctx.kind), zeros, None
+
+
+def _apply(grad: Tensor, saved: Tensor, kind: _Rectifier) -> Tensor:
+    return kind.backward(grad, saved)
+
+
 def _gradient(ctx: Any, grad: Tensor, saved: Tensor) -> Tensor:
     kind: _Rectifier = ctx.kind
     if saved.is_floating_point():
+        # Of a batch of gradients PyTorch's operator knows what to do.
+        is_batch = torch._C._functorch.is_functorch_wrapped_tensor(grad)
+        if torch.is_grad_enabled() and not is_batch:
+            made: Tensor = _RectifyBackward.apply(grad, saved, kind)
+            return made
         return kind.backward(grad, saved)
     bits: Bits = ctx.keep.bits
     if grad.stride() == bits.stride:
