@@ -79,11 +79,12 @@ def _check(readings: Any) -> Sequence[Reading]:
 
 def _list_judged(readings: Sequence[Reading], evaluation: Evaluation | None) -> tuple[str, ...]:
     known = {name for reading in readings for name, _ in reading.values()}
-    of_training = ()
+    judged = []
     if known:
-        is_losses_alone = known <= {"discriminator_loss", "generator_loss"}
-        of_training = ("losses",) if is_losses_alone else ("signals",)
-    return (*of_training, *(("samples",) if evaluation is not None else ()))
+        judged.append("losses" if known <= {"discriminator_loss", "generator_loss"} else "signals")
+    if evaluation is not None:
+        judged.append("samples")
+    return tuple(judged)
 
 
 def _describe_health(readings: Sequence[Reading], evaluation: Evaluation | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -86,13 +86,14 @@ def readings_of_curves(
     """
     readings = []
     for point in points:
-        slopes: dict[str, float] = {}
+        reading = Reading(**point.model_dump())
         if head == "sigmoid":
-            slopes = {
-                "real_slope": _expected_slope(point.real_logit_mean, point.real_logit_std),
-                "fake_slope": _expected_slope(point.fake_logit_mean, point.fake_logit_std),
-            }
-        readings.append(Reading(**point.model_dump(), **slopes))
+            reading = replace(
+                reading,
+                real_slope=_expected_slope(point.real_logit_mean, point.real_logit_std),
+                fake_slope=_expected_slope(point.fake_logit_mean, point.fake_logit_std),
+            )
+        readings.append(reading)
     return readings
 
 
