@@ -31,7 +31,7 @@ def lightning_callback(watch: Watch, *, generator: str = "generator") -> Any:
         raise bad_type("lightning_callback", "watch", "be a Watch", watch)
     from lightning.pytorch.callbacks import Callback
 
-    class WatchCallback(Callback):  # type: ignore[misc]  # Lightning may be absent
+    class WatchCallback(Callback):  # type: ignore[misc, unused-ignore]  # may be absent
         """Feed the watch after each training step."""
 
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  (Lightning's)

@@ -151,6 +151,11 @@ def test_evaluate_says_what_is_wrong(means, generator, options, error, message):
         evaluate(generator, REAL, **{"features": means, **options})
 
 
+def test_real_images_that_are_all_the_same_are_refused(means):
+    with pytest.raises(ValueError, match=r"`real` must hold images that differ, got '20 equal"):
+        evaluate(REAL, torch.ones(40, 3, 8, 8) * 0.5, features=lambda x: torch.rand(len(x), 3))
+
+
 def test_digit_network_refuses_another_range():
     digits = load_digits()
     with pytest.raises(ValueError, match=r"values in \[0, 1\], got 'values from -1.0 to 1.0'.*add"):

@@ -12,9 +12,7 @@ _DIGITS = 10
 def find_in_samples(evaluation: Evaluation, thresholds: Thresholds) -> Finding | None:
     """The failure that the samples show, if any."""
     if _share(evaluation.spread) < thresholds.total_spread:
-        return Finding(
-            "total mode collapse", _compare("The pixels' spread", evaluation.spread), None
-        )
+        return Finding("total mode collapse", _compare("Spread", evaluation.spread), None)
     # Before classes and coverage, which say little of images that are not of the real kind.
     if _share(evaluation.precision) < thresholds.least_precision:
         return Finding("quality failure", _compare("Precision", evaluation.precision), None)
@@ -25,6 +23,10 @@ def _find_missing(evaluation: Evaluation, thresholds: Thresholds) -> Finding | N
     seen, variation = evaluation.classes_seen, evaluation.total_variation
     if seen is not None and seen.value <= 1.0 < seen.floor:
         return Finding("total mode collapse", _compare("Classes seen", seen), None)
+    if variation is not None and variation.value > thresholds.total_variation:
+        return Finding(
+            "total mode collapse", _compare("Total variation of classes", variation), None
+        )
     if seen is not None and seen.value <= thresholds.collapsed_classes / _DIGITS * seen.floor:
         return Finding("mode collapse", _compare("Classes seen", seen), None)
     if variation is not None and variation.value > thresholds.collapsed_variation:

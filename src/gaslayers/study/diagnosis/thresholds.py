@@ -23,7 +23,9 @@ class Thresholds:
             another number of classes.
         collapsed_variation: Total variation of classes above which they have.
         collapsed_coverage: Coverage, over its floor, below which they have.
-        total_spread: Spread of pixels, over its floor, below which all samples are one.
+        total_spread: Spread, over its floor, below which all samples are one.
+        total_variation: Total variation of classes above which all samples are of one class; 0.85
+            is 95 % of them in one of ten.
         least_precision: Precision, over its floor, below which samples are not of the real kind.
 
     Raises:
@@ -42,6 +44,7 @@ class Thresholds:
     collapsed_variation: float = 0.25
     collapsed_coverage: float = 0.25
     total_spread: float = 0.1
+    total_variation: float = 0.85
     least_precision: float = 0.25
 
     def __post_init__(self) -> None:

@@ -37,7 +37,8 @@ class Evaluation(Scores):
         kernel_distance: See `gaslayers.study.metrics.kernel_distance`.
         precision: See `gaslayers.study.metrics.Manifolds`; so are recall, density and coverage.
         nearest_ratio: See `gaslayers.study.metrics.nearest_ratio`.
-        spread: Variance of the images' pixels over that of the real ones; 0: all are the same.
+        spread: The part of the pixels' variance that lies between images, over that of the real
+            ones; 0: all images are the same.
         classes_seen: See `gaslayers.study.metrics.Classes`; so are the three that follow. None
             where the features' module has no ``classify``.
     """
@@ -63,12 +64,12 @@ class Sample:
     Args:
         features: (N, d), float64.
         logits: (N, K), float64; None where nothing classifies.
-        variance: Of a pixel over the images, on average over pixels.
+        spread: See `spread_of`.
     """
 
     features: Tensor
     logits: Tensor | None
-    variance: float
+    spread: float
 
     def __len__(self) -> int:
         return len(self.features)
@@ -170,7 +171,7 @@ def describe(
 ) -> Sample:
     """Take from images what the metrics need of them."""
     features = extract_features(_OWNER, argument, images, extractor, batch_size=batch_size)
-    return Sample(features, _classify(argument, features, extractor), _variance(images))
+    return Sample(features, _classify(argument, features, extractor), spread_of(images))
 
 
 def score(
@@ -186,6 +187,8 @@ def score(
     seed: int = 0,
 ) -> Evaluation:
     """Compare generated and other real samples with a reference; see `evaluate`."""
+    if reference.spread == 0.0:
+        raise bad_value(_OWNER, "real", "hold images that differ", f"{len(reference)} equal ones")
     trained_on = reference.features if training is None else training
     values, floors = (
         _measure(sample, reference, trained_on, nearest_k=nearest_k, subsets=subsets, seed=seed)
@@ -214,7 +217,7 @@ def _measure(
         "kernel_distance": kernel_distance(mine, real, subsets=subsets, seed=seed),
         **asdict(compare_manifolds(mine, real, nearest_k=nearest_k)),
         "nearest_ratio": nearest_ratio(mine, trained_on),
-        "spread": sample.variance / reference.variance,
+        "spread": sample.spread / reference.spread,
     }
     if sample.logits is not None and reference.logits is not None:
         classes = compare_classes(sample.logits, reference.logits)
@@ -238,9 +241,15 @@ def _classify(argument: str, features: Tensor, extractor: Extractor) -> Tensor |
     return logits.double().cpu()
 
 
-def _variance(images: Tensor) -> float:
-    pixels = images.flatten(1).double()
-    return pixels.var(0, correction=0).mean().item()
+def spread_of(images: Tensor) -> float:
+    """The part of the pixels' variance that lies between images, from 0 to 1.
+
+    The rest lies within them. Contrast and brightness move both parts alike.
+    """
+    values = images.flatten(1).double()
+    between = values.var(0, correction=0).mean().item()
+    within = values.var(1, correction=0).mean().item()
+    return between / (between + within) if between > 0.0 else 0.0
 
 
 def _check_samples(samples: Any, available: int) -> int:
