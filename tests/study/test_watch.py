@@ -84,6 +84,13 @@ def test_readings_are_what_the_loop_computed(networks, head, double_g):
     ]
 
 
+def test_balance_is_among_the_evidence(networks):
+    watch = Watch(balance_every=1)
+    expected = train(networks, watch, 3)
+    middle = sorted(step["balance_ratio"] for step in expected)[1]
+    assert f"The balance ratio is {middle:.2g} in the median." in watch.verdict().evidence
+
+
 def test_training_is_the_same_under_a_watch(networks):
     states = []
     for watch in (None, Watch(head="sigmoid", balance_every=0)):
@@ -155,8 +162,8 @@ def test_slope_of_far_logits_is_not_rounded_to_zero():
     watch = Watch(head="sigmoid")
     watch.discriminator_step(torch.full((4,), 40.0), torch.full((4,), -40.0), torch.tensor(0.0))
     (reading,) = watch.readings
-    assert reading.real_slope == pytest.approx(4.248e-18, rel=1e-3)
-    assert reading.real_slope == pytest.approx(reading.fake_slope)
+    assert reading.real_slope == pytest.approx(4.248e-18, rel=1e-3, abs=0.0)
+    assert reading.real_slope == pytest.approx(reading.fake_slope, abs=0.0)
 
 
 def test_balance_of_equal_scores_is_no_divergence():

@@ -108,6 +108,29 @@ def test_losses_that_stick_are_told_in_any_convention(name):
     assert told >= 0.95 * RUNS
 
 
+def test_scores_without_spread_are_alive_where_real_and_generated_differ():
+    found = scripts.play(lambda t: (0.8, 1e-5, 0.2, 1e-5, 0.1), head="linear").verdict()
+    assert found.name == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("loss", "gradient", "name"),
+    [
+        (1e-3, 1e-5, "overpowering D"),
+        (1e-3, 1e-3, "healthy"),  # G still learns
+        (0.1, 1e-5, "healthy"),  # D does not win
+        (1e-3, None, "healthy"),  # unknown
+    ],
+)
+def test_overpowering_takes_a_low_loss_and_a_low_gradient(loss, gradient, name):
+    start = [Reading(t, discriminator_loss=1.0, gradient_norm=1.0) for t in range(20)]
+    end = [
+        Reading(t, discriminator_loss=loss, gradient_norm=gradient, real_logit_mean=1.0)
+        for t in range(20, 130)
+    ]
+    assert diagnose(start + end).name == name
+
+
 def test_a_failure_that_ended_is_none():
     def script(t):
         return (20.0, 1.0, -20.0, 1.0, 0.1) if t < 150 else (1.0, 1.0, -1.0, 1.0, 0.1)

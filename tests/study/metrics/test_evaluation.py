@@ -140,7 +140,12 @@ REAL = torch.rand(40, 3, 8, 8)
         (REAL, {"features": 5}, TypeError, "`features` must be callable"),
         (REAL, {"features": lambda x: 1}, TypeError, "`features` must return a tensor"),
         (REAL, {"features": lambda x: x}, ValueError, r"features of shape \(40, d\)|\(20, d\)"),
-        (REAL, {"features": lambda x: x.flatten(1)[:, :4] / 0.0}, ValueError, "finite features"),
+        (
+            REAL,
+            {"features": lambda x: x.flatten(1)[:, :4] / 0.0},
+            ValueError,
+            "evaluate: `generator` must have finite features",
+        ),
         (REAL, {"features": None}, ValueError, r"DigitNetwork: expected input of shape \(N, 1,"),
         (REAL, {"nearest_k": 0}, ValueError, "`nearest_k` must be >= 1"),
         (REAL, {"training": torch.rand(2, 2)}, ValueError, "`training` must have shape"),

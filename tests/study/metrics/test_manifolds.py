@@ -99,6 +99,13 @@ def test_nearest_and_radii_are_those_of_cdist():
     torch.testing.assert_close(squared_radii(points, 3), among.sort(1).values[:, 3])
 
 
+def test_distances_far_from_the_origin_are_those_near_it():
+    generator = torch.Generator().manual_seed(0)
+    points, others = torch.randint(0, 50, (2, 60, 4), generator=generator).double()
+    far = squared_nearest(points + 2.0**24, others + 2.0**24)
+    torch.testing.assert_close(far, squared_nearest(points, others))
+
+
 def test_nearest_ratio_is_the_ratio_of_mean_distances():
     generator = torch.Generator().manual_seed(0)
     points, others = torch.randn(2, 80, 4, generator=generator, dtype=torch.float64)

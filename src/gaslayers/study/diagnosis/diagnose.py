@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,6 +93,9 @@ def _describe_health(readings: Sequence[Reading], evaluation: Evaluation | None)
     if readings:
         iterations = readings[-1].iteration - readings[0].iteration + 1
         evidence.append(f"No failure in {len(readings)} readings over {iterations} iterations.")
+        ratios = [r.balance_ratio for r in readings if r.balance_ratio is not None]
+        if ratios:
+            evidence.append(f"The balance ratio is {statistics.median(ratios):.2g} in the median.")
     if evaluation is not None:
         distance = evaluation.frechet_distance
         evidence.append(

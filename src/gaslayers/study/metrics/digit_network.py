@@ -104,7 +104,7 @@ def _unit(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
 def load_digit_network() -> DigitNetwork:
     """The network with the weights of the package, frozen, on the CPU.
 
-    The file is compared with its known SHA-256 before it is read, which `WEIGHTS` holds.
+    The file is compared with its known SHA-256 before it is read.
 
     Raises:
         FileNotFoundError: The file is missing.

@@ -30,7 +30,9 @@ _OWNER = "evaluate"
 
 
 class Evaluation(Scores):
-    """What `evaluate` found: every score beside its floor at the same number of samples.
+    """What `gaslayers.study.metrics.evaluate` found.
+
+    Every score stands beside its floor, which is of the same number of samples.
 
     Args:
         frechet_distance: See `gaslayers.study.metrics.frechet_distance`.

@@ -25,7 +25,7 @@ SAMPLES = 26_000
 
 
 class StackedEvaluation(Scores):
-    """What `evaluate_stacked` found.
+    """What `gaslayers.study.metrics.evaluate_stacked` found.
 
     Args:
         modes: Modes with a sample, as the literature counts.
@@ -41,7 +41,7 @@ class StackedEvaluation(Scores):
 
 @dataclass(frozen=True)
 class Modes:
-    """The modes of a set of images, as `count_modes` counts them."""
+    """The modes of a set of images, as `gaslayers.study.metrics.count_modes` counts them."""
 
     found: int
     found_strictly: int

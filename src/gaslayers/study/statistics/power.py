@@ -21,7 +21,7 @@ def equivalence_power(
     level: float = 0.05,
     truth: float | None = None,
 ) -> float:
-    """The probability with which `tost` finds two settings equal.
+    """The probability with which `gaslayers.study.statistics.tost` finds two settings equal.
 
     Args:
         pairs: Paired seeds.
@@ -77,7 +77,7 @@ def seeds_needed(
     power: float = 0.8,
     level: float = 0.05,
 ) -> int:
-    """The fewest paired seeds with which `tost` finds what is equal equal, with this power.
+    """The fewest paired seeds with which a true claim of equality is shown with this power.
 
     Raises:
         TypeError: An argument is of the wrong kind.
