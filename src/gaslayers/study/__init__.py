@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gaslayers.study.case import run_case
     from gaslayers.study.config import PRESETS, RunConfig, make_configs
     from gaslayers.study.data import Digits, load_digits
+    from gaslayers.study.lightning_watch import lightning_callback
     from gaslayers.study.records import (
         CurvePoint,
         Machine,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         read_run,
         write_report,
     )
+    from gaslayers.study.watch import Watch
 
 __all__ = [
     "PRESETS",
@@ -39,8 +41,10 @@ __all__ = [
     "Run",
     "RunConfig",
     "StaleRecordError",
+    "Watch",
     "draw_run_pictures",
     "draw_study_pictures",
+    "lightning_callback",
     "load_digits",
     "make_configs",
     "read_run",
@@ -53,6 +57,7 @@ _MODULES = {
     "case": ("run_case",),
     "config": ("PRESETS", "RunConfig", "make_configs"),
     "data": ("Digits", "load_digits"),
+    "lightning_watch": ("lightning_callback",),
     "records": ("CurvePoint", "Machine", "MemoryPrediction", "MemoryReading", "Record"),
     "replays": ("Replay", "StaleRecordError", "replay"),
     "report": (
@@ -63,6 +68,7 @@ _MODULES = {
         "read_run",
         "write_report",
     ),
+    "watch": ("Watch",),
 }
 
 

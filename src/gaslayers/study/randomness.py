@@ -21,6 +21,10 @@ STREAMS = (
     "evaluation data",
     "evaluation z",
     "sample z",
+    # Of the metrics.
+    "metric z",
+    "real split",
+    "stacked digits",
 )
 
 

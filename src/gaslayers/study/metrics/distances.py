@@ -1,0 +1,81 @@
+"""Distances between many points, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+_ROWS = 128
+"""Rows at a time: 10 MiB of distances to 10,000 points."""
+_SAME = 1e-12
+"""What rounding may make of a squared distance, over the largest squared norm."""
+
+
+class Points:
+    """Two sets of points and the squared distances between them, by one matrix product a slice.
+
+    Args:
+        points: (N, d), float64.
+        others: (M, d), float64.
+
+    Attributes:
+        same: Squared distances that differ by less are the same but for rounding.
+    """
+
+    def __init__(self, points: Tensor, others: Tensor) -> None:
+        centre = others.mean(0)  # small norms, small rounding
+        points, others = points - centre, others - centre
+        norms = points.square().sum(1, keepdim=True)
+        other_norms = others.square().sum(1, keepdim=True)
+        self.same = _SAME * max(norms.amax().item(), other_norms.amax().item())
+        # |p - q|^2 = (-2 p, |p|^2, 1) (q, 1, |q|^2)
+        self._left = torch.cat([-2.0 * points, norms, torch.ones_like(norms)], 1)
+        self._right = torch.cat([others, torch.ones_like(other_norms), other_norms], 1).T
+
+    def rows(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield slices of points with their squared distances to all others, to rounding.
+
+        The next slice overwrites the distances of the last: at most 128 x M.
+        """
+        count = len(self._left)
+        buffer = self._left.new_empty(min(_ROWS, count), self._right.shape[1])
+        for start in range(0, count, _ROWS):
+            rows = slice(start, min(start + _ROWS, count))
+            distances = buffer[: rows.stop - start]
+            yield rows, torch.mm(self._left[rows], self._right, out=distances)
+
+    def clean(self, squared: Tensor) -> Tensor:
+        """Make squared distances that are 0 but for rounding 0."""
+        return torch.where(squared > self.same, squared, 0.0)
+
+
+def squared_radii(points: Tensor, k: int) -> Tensor:
+    """The squared distance of each point to its ``k``-th nearest neighbour.
+
+    Shape:
+        - points: (N, d), float64, N > k.
+        - radii: (N,).
+    """
+    pairs = Points(points, points)
+    radii = points.new_empty(len(points))
+    for rows, distances in pairs.rows():
+        # The nearest is the point itself.
+        radii[rows] = distances.topk(k + 1, dim=1, largest=False, sorted=True).values[:, -1]
+    return pairs.clean(radii)
+
+
+def squared_nearest(points: Tensor, others: Tensor) -> Tensor:
+    """The squared distance of each point to the nearest of ``others``.
+
+    Shape:
+        - points: (N, d), float64.
+        - others: (M, d), float64.
+        - nearest: (N,).
+    """
+    pairs = Points(points, others)
+    nearest = points.new_empty(len(points))
+    for rows, distances in pairs.rows():
+        nearest[rows] = distances.amin(1)
+    return pairs.clean(nearest)

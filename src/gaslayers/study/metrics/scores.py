@@ -1,0 +1,68 @@
+"""The numbers of an evaluation, each beside its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Score(BaseModel):
+    """One number of generated images, beside the same number of real ones.
+
+    Args:
+        value: Of generated images, compared with real ones.
+        floor: Of as many other real images, compared with the same real ones: what a perfect
+            generator would get.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    value: float
+    floor: float
+
+
+class Scores(BaseModel):
+    """A record of scores that prints as a table; fields that are no scores stand above it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    samples: int
+    features: str
+    features_sha256: str | None
+
+    def scores(self) -> Iterator[tuple[str, Score]]:
+        """The scores that there are, by name."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Score):
+                yield name, value
+
+    def __str__(self) -> str:
+        lines = [f"{self.samples} samples, features of {self.features}"]
+        lines.append(f"{'':20}{'generated':>12}{'real':>12}  better")
+        lines += [
+            f"{name.replace('_', ' '):20}{score.value:12.4g}{score.floor:12.4g}  {BETTER[name]}"
+            for name, score in self.scores()
+        ]
+        return "\n".join(lines)
+
+
+BETTER: dict[str, Literal["lower", "higher", "near real"]] = {
+    "frechet_distance": "lower",
+    "kernel_distance": "lower",
+    "precision": "higher",
+    "recall": "higher",
+    "density": "higher",
+    "coverage": "higher",
+    "nearest_ratio": "near real",
+    "spread": "near real",
+    "classes_seen": "higher",
+    "total_variation": "lower",
+    "reverse_kl": "lower",
+    "classifier_score": "higher",
+    "modes": "higher",
+    "modes_strict": "higher",
+}
+"""Which way each score gets better."""
