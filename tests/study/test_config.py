@@ -20,6 +20,8 @@ OTHERS = {
     "optimizer": "adam",
     "learning_rate": 2e-3,
     "loss_reduction": "mean",
+    "penalty": "r1",
+    "penalty_weight": 1.0,
     "image_range": "symmetric",
     "shuffle": True,
     "log_every": 3,
@@ -43,6 +45,8 @@ def test_config_defaults_to_protocol_of_2018():
         "optimizer": "rmsprop_tf",
         "learning_rate": 1e-3,
         "loss_reduction": "sum",
+        "penalty": None,
+        "penalty_weight": 5.0,
         "image_range": "unit",
         "shuffle": False,
         "log_every": 10,
@@ -59,7 +63,14 @@ def test_config_hash_is_that_of_earlier_records():
 
 def test_config_hash_covers_every_field(make_config):
     assert OTHERS.keys() == RunConfig.model_fields.keys()
-    hashes = {make_config(**{name: value}).config_hash for name, value in OTHERS.items()}
+    with_it = {  # fields that go with others
+        "penalty": {"variant": "modern"},
+        "penalty_weight": {"variant": "modern", "penalty": "r1"},
+    }
+    hashes = {
+        make_config(**with_it.get(name, {}), **{name: value}).config_hash
+        for name, value in OTHERS.items()
+    }
     assert len(hashes | {make_config().config_hash}) == 1 + len(OTHERS)
 
 
@@ -99,6 +110,13 @@ def test_config_name_is_case_variant_and_seed(make_config):
         ({"learning_rate": float("inf")}, "learning_rate\n.*finite, from 1e-30 to 1e\\+30"),
         ({"learning_rate": 1e31}, "learning_rate\n.*finite, from 1e-30 to 1e\\+30"),
         ({"learning_rate": 1e-31}, "learning_rate\n.*finite, from 1e-30 to 1e\\+30"),
+        ({"penalty": "r1"}, "penalty\n.*goes with the variant modern alone"),
+        ({"variant": "modern", "penalty": "r2"}, "penalty\n.*should be 'r1'"),
+        ({"penalty_weight": 2.0}, "penalty_weight\n.*goes with a penalty alone"),
+        (
+            {"variant": "modern", "penalty": "r1", "penalty_weight": 0.0},
+            "penalty_weight\n.*greater than 0",
+        ),
         ({"optimizer": "sgd"}, "optimizer\n.*'rmsprop_tf', 'rmsprop' or 'adam'"),
         ({"log_every": 0}, "log_every\n.*greater than or equal to 1"),
         ({"sample_every": 0}, "sample_every\n.*greater than or equal to 1"),

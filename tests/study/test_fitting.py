@@ -9,8 +9,8 @@ import torch
 
 from gaslayers import LSGANDiscriminatorLoss, peak_memory
 from gaslayers.models import build_discriminator
+from gaslayers.study.discriminator_step import DiscriminatorStep
 from gaslayers.study.fitting import fit_base_filters
-from gaslayers.study.memory import DiscriminatorStep
 
 BATCH = 4
 

@@ -9,8 +9,8 @@ from lightning_fabric import Fabric
 from gaslayers import peak_memory, saved_bytes
 from gaslayers.lean.native import availability as native
 from gaslayers.study import memory
+from gaslayers.study.discriminator_step import DiscriminatorStep
 from gaslayers.study.memory import (
-    DiscriminatorStep,
     measure_discriminator_step,
     predict_discriminator_step,
 )

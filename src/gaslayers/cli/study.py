@@ -43,6 +43,12 @@ class OptimizerName(str, Enum):
     adam = "adam"
 
 
+class PenaltyName(str, Enum):
+    """The penalties on the gradient of D."""
+
+    r1 = "r1"
+
+
 def study(
     preset: Annotated[
         Preset | None, typer.Option(help="[default: quick on CPU, faithful elsewhere]")
@@ -55,6 +61,10 @@ def study(
     generator_steps: Annotated[int | None, typer.Option(help="G steps to one D step.")] = None,
     optimizer: Annotated[OptimizerName | None, typer.Option(help="Of both networks.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of both networks.")] = None,
+    penalty: Annotated[
+        PenaltyName | None, typer.Option(help="On D's gradient; of the variant modern.")
+    ] = None,
+    penalty_weight: Annotated[float | None, typer.Option(help="[default: 5]")] = None,
     device: Annotated[Device, typer.Option(help="auto: CUDA, MPS, CPU in this order.")] = (
         Device.auto
     ),
@@ -82,6 +92,8 @@ def study(
         "generator_steps": generator_steps,
         "optimizer": None if optimizer is None else optimizer.value,
         "learning_rate": learning_rate,
+        "penalty": None if penalty is None else penalty.value,
+        "penalty_weight": penalty_weight,
     }
     try:
         with ending_at_sigterm():

@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from gaslayers.models import CASES, VARIANTS
 from gaslayers.study.rates import LARGEST_RATE, SMALLEST_RATE
 
 SAMPLE_COUNT = 32
+
+PENALTY_WEIGHT = 5.0
+"""Half of the gamma of 10 with which Mescheder et al. (2018) train."""
 
 
 class RunConfig(BaseModel):
@@ -35,6 +38,12 @@ class RunConfig(BaseModel):
     optimizer: Literal["rmsprop_tf", "rmsprop", "adam"] = "rmsprop_tf"
     learning_rate: float = Field(default=1e-3, gt=0)
     loss_reduction: Literal["sum", "mean"] = "sum"
+    penalty: Literal["r1"] | None = Field(
+        default=None, description="on the gradient of D's logits by real images"
+    )
+    penalty_weight: float = Field(
+        default=PENALTY_WEIGHT, gt=0, le=1e6, description="half of the papers' gamma"
+    )
     image_range: Literal["unit", "symmetric"] = "unit"
     shuffle: bool = False
     log_every: int = Field(default=10, ge=1)
@@ -67,15 +76,32 @@ class RunConfig(BaseModel):
             )
         return value
 
+    @field_validator("penalty")
+    @classmethod
+    def _penalised_variant(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("variant", "modern") != "modern":
+            # The other two are the original's training, which had none.
+            raise PydanticCustomError("penalty", "Input goes with the variant modern alone")
+        return value
+
+    @field_validator("penalty_weight")
+    @classmethod
+    def _weight_of_something(cls, value: float, info: ValidationInfo) -> float:
+        if value != PENALTY_WEIGHT and info.data.get("penalty", "") is None:
+            raise PydanticCustomError("penalty", "Input goes with a penalty alone")
+        return value
+
     @property
     def name(self) -> str:
-        """The name of the run's folder, which tells its case, variant and seed."""
-        return f"{self.case}-{self.variant}-seed{self.seed}"
+        """The name of the run's folder, which tells its case, variant, penalty and seed."""
+        penalty = "" if self.penalty is None else f"-{self.penalty}"
+        return f"{self.case}-{self.variant}{penalty}-seed{self.seed}"
 
     @property
     def config_hash(self) -> str:
-        """SHA-256 of the canonical JSON of every field."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of the canonical JSON of every field that has a say in the run."""
+        unused = {"penalty", "penalty_weight"} if self.penalty is None else set[str]()
+        return hashlib.sha256(self.model_dump_json(exclude=unused).encode()).hexdigest()
 
     def is_logged(self, iteration: int) -> bool:
         """Whether losses are recorded after this iteration."""

@@ -21,7 +21,7 @@ from gaslayers._typing import MemoryEfficient
 from gaslayers.accounting import peak_memory
 from gaslayers.losses import LSGANDiscriminatorLoss
 from gaslayers.models import CASES, VARIANTS, build_discriminator
-from gaslayers.study.memory import DiscriminatorStep
+from gaslayers.study.discriminator_step import DiscriminatorStep
 
 _OWNER = "fit_base_filters"
 _MOST = 2**50

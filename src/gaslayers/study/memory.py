@@ -5,36 +5,17 @@ from __future__ import annotations
 import functools
 
 import torch
-from torch import Tensor, nn
 
 from gaslayers.accounting import measure_peak, peak_memory, saved_bytes
 from gaslayers.lean.native import availability as native
 from gaslayers.losses import LSGANDiscriminatorLoss
 from gaslayers.models import build_discriminator
 from gaslayers.study.config import RunConfig
+from gaslayers.study.discriminator_step import DiscriminatorStep
 from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.randomness import seeded_init
 from gaslayers.study.records import MemoryPrediction, MemoryReading
 from gaslayers.study.training import Game
-
-
-class DiscriminatorStep(nn.Module):
-    """The forward half of a D step as a module: the loss on real and on generated images.
-
-    Args:
-        discriminator: The network.
-        loss: Of real and generated scores.
-    """
-
-    def __init__(self, discriminator: nn.Module, loss: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-        self.loss = loss
-
-    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Two batches of (N, C, H, W) -> a scalar."""
-        loss: Tensor = self.loss(self.discriminator(real), self.discriminator(fake))
-        return loss
 
 
 def predict_discriminator_step(game: Game) -> MemoryPrediction:
@@ -60,7 +41,12 @@ def _predict(config: RunConfig) -> MemoryPrediction:
                 config.case, variant=config.variant, memory_efficient=is_lean
             )
         discriminator = discriminator.to(memory_format=torch.channels_last)
-        step = DiscriminatorStep(discriminator, loss)
+        step = DiscriminatorStep(
+            discriminator,
+            loss,
+            penalty_weight=None if config.penalty is None else config.penalty_weight,
+            memory_efficient=is_lean,
+        )
         with native.switched_off():
             saved[is_lean] = saved_bytes(step, tuple(images))
             peaks[is_lean] = peak_memory(step, tuple(images), optimizer=optimizer).peak

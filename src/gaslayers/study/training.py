@@ -14,6 +14,7 @@ from gaslayers.models import LSGANGenerator, build_discriminator
 from gaslayers.study.batches import RealBatches
 from gaslayers.study.config import SAMPLE_COUNT, RunConfig
 from gaslayers.study.data import Digits
+from gaslayers.study.discriminator_step import DiscriminatorStep, Logits
 from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.randomness import draw_noise, seeded_init
 from gaslayers.study.records import CurvePoint
@@ -57,6 +58,12 @@ class Game:
         self.discriminator_optimizer = make_optimizer(self.discriminator.parameters(), config)
         self.discriminator_loss = LSGANDiscriminatorLoss(reduction=config.loss_reduction)
         self.generator_loss = LSGANGeneratorLoss(reduction=config.loss_reduction)
+        self._scored = DiscriminatorStep(
+            self.discriminator,
+            self.discriminator_loss,
+            penalty_weight=None if config.penalty is None else config.penalty_weight,
+            memory_efficient=memory_efficient,
+        )
 
     def iterate(self, iteration: int) -> None:
         """One D step, then the G steps, each with fresh noise.
@@ -91,8 +98,7 @@ class Game:
         # No graph through G: this step does not move it.
         with torch.no_grad():
             fake = self.generator(self._training_noise(iteration, 0))
-        loss = self.discriminator_loss(self.discriminator(real), self.discriminator(fake))
-        self._descend(loss, self.discriminator_optimizer)
+        self._descend(self._scored(real, fake), self.discriminator_optimizer)
 
     def generator_step(self, iteration: int, move: int) -> None:
         """Move G by its ``move``-th step of this iteration."""
@@ -114,8 +120,8 @@ class Game:
         """Both losses and the logits' mean and spread on a fresh batch."""
         real = self._to_device(self.batches.evaluation(iteration))
         fake = _run_aside(self.generator, self._noise("evaluation z", iteration))
-        real_logits = _run_aside(_Logits(self.discriminator), real)
-        fake_logits = _run_aside(_Logits(self.discriminator), fake)
+        real_logits = _run_aside(Logits(self.discriminator), real)
+        fake_logits = _run_aside(Logits(self.discriminator), fake)
         real_scores = self.discriminator.activate(real_logits)
         fake_scores = self.discriminator.activate(fake_logits)
         return CurvePoint(
@@ -133,19 +139,6 @@ class Game:
         """(32, 1, 28, 28) images in [0, 1] from the run's fixed noise."""
         images = _run_aside(self.generator, self._noise("sample z", 0, SAMPLE_COUNT))
         return images.cpu().add(1.0).div(2.0).clamp(0.0, 1.0)
-
-
-class _Logits(nn.Module):
-    """A discriminator's logits as a module's forward, which `functional_call` wants."""
-
-    def __init__(self, discriminator: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, 1)."""
-        logits: Tensor = self.discriminator.logits(x)  # type: ignore[operator]  # D has it
-        return logits
 
 
 def _run_aside(module: nn.Module, x: Tensor) -> Tensor:
