@@ -25,6 +25,7 @@ STREAMS = (
     "metric z",
     "real split",
     "stacked digits",
+    "generated subset",
 )
 
 
@@ -49,7 +50,29 @@ def draw_noise(seed: int, stream: str, step: int, *, batch_size: int, latent_siz
 
 @contextlib.contextmanager
 def seeded_init(seed: int, stream: str) -> Iterator[None]:
-    """Let layers draw their weights from a stream; PyTorch's global generator is left as it was."""
+    """Let layers draw their weights from a stream; global generators are left as they were.
+
+    For layers on the CPU: `torch.manual_seed` would seed the generators of devices, too.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, stream))
+        torch.default_generator.manual_seed(derive_seed(seed, stream))
+        yield
+
+
+@contextlib.contextmanager
+def seeded_everywhere(seed: int) -> Iterator[None]:
+    """Seed PyTorch's global generators, those of devices included, and put all of them back.
+
+    A device that nothing has used yet is left alone: to seed it would leave a trace.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        torch.default_generator.manual_seed(seed)
+        for kind in (torch.cuda, torch.xpu):
+            if kind.is_initialized():
+                stack.callback(kind.set_rng_state_all, kind.get_rng_state_all())
+                kind.manual_seed_all(seed)
+        if torch.backends.mps.is_available():
+            stack.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
+            torch.mps.manual_seed(seed)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -47,9 +48,10 @@ class Watch:
         ValueError: An argument is out of its bounds.
 
     Note:
-        An iteration begins with a D step. Where several G steps follow, the last one is read. With
-        a gradient scaler, the gradient's norm is scaled with the loss: a verdict compares it with
-        its start.
+        An iteration begins with a D step. Where several G steps follow, the last one is read; of
+        several D steps to a G step, hand in the last alone. With a gradient scaler, give its scale
+        to `generated`. Its overflows are no divergence: they end. For which losses a verdict holds
+        says `gaslayers.study.diagnosis.Thresholds`.
 
     Example:
         >>> from torch import nn
@@ -117,10 +119,15 @@ class Watch:
         self._current = {"step": torch.stack(numbers)}
         self._waiting.append((iteration, self._current))
 
-    def generated(self, images: Tensor) -> Tensor:
+    def generated(self, images: Tensor, *, scale: float | Tensor = 1.0) -> Tensor:
         """Return the images, and read the gradient that G's loss sends back to them.
 
         For the G step, between the generator and whatever comes after it.
+
+        Args:
+            images: Generated images.
+            scale: What the loss is multiplied by before ``backward``, such as
+                ``scaler.get_scale()``; the gradient is divided by it.
 
         Raises:
             TypeError: The images are no tensor.
@@ -132,13 +139,22 @@ class Watch:
             remedy = "Give the images of the G step, made with gradients, before any detach()."
             raise bad_value(_OWNER, "images", "require a gradient", images, remedy)
         if self._current is not None:
-            images.register_hook(self.read_gradient)  # type: ignore[no-untyped-call]  # untyped in torch
+            read = functools.partial(self.read_gradient, scale=scale)
+            images.register_hook(read)  # type: ignore[no-untyped-call]  # untyped in torch
         return images
 
-    def read_gradient(self, gradient: Tensor) -> None:
-        """Read the gradient of G's loss by the generated images, where a loop has it at hand."""
+    def read_gradient(self, gradient: Tensor, *, scale: float | Tensor = 1.0) -> None:
+        """Read the gradient of G's loss by the generated images, where a loop has it at hand.
+
+        Args:
+            gradient: The gradient, of any shape.
+            scale: What the loss was multiplied by, as for `generated`.
+        """
         if self._current is not None:
-            self._current["gradient_norm"] = gradient.detach().norm().float()
+            # Squares of half precision overflow at 256.
+            wide = gradient.detach()
+            norm = (wide.float() if wide.dtype.itemsize < 4 else wide).norm() / scale
+            self._current["gradient_norm"] = norm.float()
 
     def generator_step(self, loss: Tensor) -> None:
         """Read G's loss.

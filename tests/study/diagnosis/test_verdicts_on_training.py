@@ -91,7 +91,7 @@ def test_losses_that_stick_are_told_in_any_convention(name):
         on_d, on_g = draw.choice(levels.saturated) if name == "saturated" else levels.undecided
         noise = 0.9 * levels.tolerance
         every = draw.choice([1, 10, 200])
-        steps = range(0, 600, every)
+        steps = range(0, 1000, every)
         start = draw.randrange(0, 200)
         losses = [
             (on_d + draw.uniform(-noise, noise), on_g + draw.uniform(-noise, noise))

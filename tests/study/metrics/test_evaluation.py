@@ -65,6 +65,8 @@ def test_digits_are_judged_by_the_network_of_the_package():
     assert found.features == "DigitNetwork"
     assert len(found.features_sha256) == 64
     assert found.classes_seen.value == 10.0
+    assert 7.0 <= found.classes_seen.limit <= found.classes_seen.floor
+    assert found.total_variation.floor < found.total_variation.limit < 0.6
 
 
 def test_copies_of_training_images_are_found_among_those(means):

@@ -8,10 +8,10 @@ from typing import Any
 
 from gaslayers._checks import bad_type, bad_value
 from gaslayers.study.diagnosis.readings import Levels, Reading
-from gaslayers.study.diagnosis.rules import find_in_training
+from gaslayers.study.diagnosis.rules import find_caution, find_in_training
 from gaslayers.study.diagnosis.samples import find_in_samples
 from gaslayers.study.diagnosis.thresholds import Thresholds
-from gaslayers.study.diagnosis.verdict import REMEDIES, Verdict
+from gaslayers.study.diagnosis.verdict import CAUTION, REMEDIES, Verdict
 from gaslayers.study.metrics import Evaluation
 
 _OWNER = "diagnose"
@@ -62,9 +62,11 @@ def diagnose(
         found = find_in_samples(evaluation, limits)
     if found is not None:
         return Verdict(found.name, (found.evidence,), REMEDIES[found.name], found.since, judged)
-    return Verdict(
-        "healthy", _describe_health(readings, evaluation), REMEDIES["healthy"], None, judged
-    )
+    evidence = _describe_health(readings, evaluation)
+    caution = find_caution(readings, limits) if readings else None
+    if caution is None:
+        return Verdict("healthy", evidence, REMEDIES["healthy"], None, judged)
+    return Verdict("healthy", (*evidence, caution), CAUTION, None, judged)
 
 
 def _check(readings: Any) -> Sequence[Reading]:

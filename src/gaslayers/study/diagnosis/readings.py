@@ -100,10 +100,20 @@ def readings_of_curves(
 def _expected_slope(mean: float, std: float) -> float:
     if not (math.isfinite(mean) and math.isfinite(std)):
         return math.nan
-    places = torch.linspace(-6.0, 6.0, 121, dtype=torch.float64)
-    weights = torch.exp(-0.5 * places.square())
-    scores = torch.sigmoid(mean + std * places)
-    return (weights * scores * (1.0 - scores)).sum().div(weights.sum()).item()
+    # Two scales: that of the distribution, and that of the logistic, which is about 1 around 0. A
+    # grid on one of them alone would step over what lies on the other.
+    normal = mean + std * torch.linspace(-10.0, 10.0, 801, dtype=torch.float64)
+    logistic = torch.linspace(-40.0, 40.0, 1601, dtype=torch.float64)
+    if std <= 1e-6 * (1.0 + abs(mean)):
+        return _slope(torch.tensor(mean, dtype=torch.float64)).item()
+    places = torch.cat([normal, logistic]).sort().values
+    weights = torch.exp(-0.5 * ((places - mean) / std).square())
+    whole = torch.trapezoid(weights, places)
+    return torch.trapezoid(weights * _slope(places), places).div(whole).item()
+
+
+def _slope(logits: torch.Tensor) -> torch.Tensor:
+    return torch.sigmoid(logits) * torch.sigmoid(-logits)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ def _find_missing(evaluation: Evaluation, thresholds: Thresholds) -> Finding | N
     seen, variation = evaluation.classes_seen, evaluation.total_variation
     if seen is not None and seen.value <= 1.0 < seen.floor:
         return Finding("total mode collapse", _compare("Classes seen", seen), None)
+    # What a perfect generator shows by chance, where classes are many or samples are few, is none.
+    if variation is not None and not _above_chance(variation):
+        variation = None
+    if seen is not None and seen.limit is not None and seen.value >= seen.limit:
+        seen = None
     if variation is not None and variation.value > thresholds.total_variation:
         return Finding(
             "total mode collapse", _compare("Total variation of classes", variation), None
@@ -37,6 +42,11 @@ def _find_missing(evaluation: Evaluation, thresholds: Thresholds) -> Finding | N
         evidence = f"{_compare('Classes seen', seen)} The others have under a tenth of their share."
         return Finding("partial mode collapse", evidence, None)
     return None
+
+
+def _above_chance(variation: Score) -> bool:
+    limit = variation.floor if variation.limit is None else max(variation.limit, variation.floor)
+    return variation.value > limit
 
 
 def _share(score: Score) -> float:

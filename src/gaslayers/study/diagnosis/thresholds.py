@@ -14,6 +14,8 @@ class Thresholds:
     Args:
         saturated_slope: Mean s(1 - s) below which a sigmoid head is saturated, on both batches.
         saturated_steps: For how many iterations, up to the last.
+        saturated_gradient: Part of its middle value before then that the gradient at G's output is
+            below when the head is saturated; a larger one passes by the sigmoid.
         dead_logit: Spread of the scores, and distance of their means, below which D is dead.
         dead_steps: For how many iterations, up to the last.
         overpowering_loss: Part of its start that L_D is below when D overpowers G.
@@ -31,10 +33,20 @@ class Thresholds:
     Raises:
         TypeError: A threshold is no number.
         ValueError: A threshold is not above 0.
+
+    Note:
+        Saturation is that of losses of the sigmoid's output, whose gradient has the factor
+        s(1 - s). BCE with logits has 1 - s for G: such a run is told apart by its gradients at G's
+        output, so give those. A D that overpowers G is told where L_D starts above 0 and both it
+        and that gradient fall: least squares, and losses of a sigmoid's output. Under hinge, WGAN
+        and BCE with logits the gradient stays, and the verdict says no more than that D separates
+        perfectly. Whether D is dead depends on the scale of its scores: for a critic with clipped
+        weights, whose scores are small by nature, give a lower ``dead_logit``.
     """
 
     saturated_slope: float = 1e-3
     saturated_steps: int = 100
+    saturated_gradient: float = 0.1
     dead_logit: float = 1e-3
     dead_steps: int = 200
     overpowering_loss: float = 0.01

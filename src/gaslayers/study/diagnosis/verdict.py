@@ -30,6 +30,9 @@ REMEDIES: dict[Name, str] = {
     "quality failure": "Train longer, or make G or D wider.",
 }
 
+CAUTION = "Judge samples over time: where they stop getting better, weaken D."
+"""The remedy where nothing has failed, but D separates perfectly."""
+
 
 @dataclass(frozen=True)
 class Verdict:

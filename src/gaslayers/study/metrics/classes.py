@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from gaslayers.study.metrics.features import check_pair
 _OWNER = "compare_classes"
 LEAST_SHARE = 0.1
 """A class with less of its share of the real images does not count as seen."""
+_DRAWS = 2000
+"""Perfect generators that limits are read from."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,55 @@ def compare_classes(generated: Any, real: Any, *, least_share: float = LEAST_SHA
         score=_score(on_generated),
         shares=tuple(q.tolist()),
     )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one perfect generator in 500 is beyond, by chance alone.
+
+    Args:
+        seen: Of `Classes.seen`, from below.
+        total_variation: Of `Classes.total_variation`, from above.
+    """
+
+    seen: float
+    total_variation: float
+
+
+def limits_of(
+    reference: Tensor,
+    others: Tensor,
+    count: int,
+    *,
+    least_share: float = LEAST_SHARE,
+    seed: int = 0,
+) -> Limits:
+    """Draw samples of a perfect generator's classes, and look how far they stray.
+
+    The classes are drawn with the shares of the other real images, which the reference knows
+    nothing of. Those shares stray themselves, so that the limits are on the wide side.
+
+    Args:
+        reference: Logits of the real images that are compared with.
+        others: Logits of other real images.
+        count: The number of generated images.
+        least_share: As for `compare_classes`.
+        seed: What is drawn from.
+
+    Shape:
+        - reference: (M, K).
+        - others: (L, K).
+    """
+    classes = reference.shape[1]
+    p, drawn_from = (shares_of(logits.argmax(1), classes).numpy() for logits in (reference, others))
+    generator = np.random.default_rng(seed)
+    seen, variation = [], []
+    for _ in range(_DRAWS):
+        q = generator.multinomial(count, drawn_from) / count
+        seen.append(int(((p > 0) & (q >= least_share * p) & (q > 0)).sum()))
+        variation.append(0.5 * float(np.abs(q - p).sum()))
+    rare = len(seen) // 500
+    return Limits(float(sorted(seen)[rare]), float(sorted(variation)[-1 - rare]))
 
 
 def shares_of(labels: Tensor, classes: int) -> Tensor:

@@ -66,16 +66,27 @@ def squared_radii(points: Tensor, k: int) -> Tensor:
     return pairs.clean(radii)
 
 
-def squared_nearest(points: Tensor, others: Tensor) -> Tensor:
+def squared_nearest(points: Tensor, others: Tensor, *, member: Tensor | None = None) -> Tensor:
     """The squared distance of each point to the nearest of ``others``.
+
+    Args:
+        points: The points.
+        others: What they are near to.
+        member: Which of the points are among the others themselves; one that is does not count as
+            its own neighbour. None: no point is.
 
     Shape:
         - points: (N, d), float64.
         - others: (M, d), float64.
+        - member: (N,), bool.
         - nearest: (N,).
     """
     pairs = Points(points, others)
     nearest = points.new_empty(len(points))
     for rows, distances in pairs.rows():
-        nearest[rows] = distances.amin(1)
+        if member is None:
+            nearest[rows] = distances.amin(1)
+        else:
+            two = distances.topk(2, dim=1, largest=False, sorted=True).values
+            nearest[rows] = torch.where(member[rows], two[:, 1], two[:, 0])
     return pairs.clean(nearest)

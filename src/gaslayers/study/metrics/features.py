@@ -16,12 +16,26 @@ Extractor = Callable[[Tensor], Tensor]
 """Images of shape (N, C, H, W) to features of shape (N, d); a module in eval mode, say."""
 
 
-def read_images(owner: str, argument: str, images: Any) -> Tensor:
-    """Return (N, C, H, W) images; bytes and `Digits` become floats in [0, 1].
+UNIT = (0.0, 1.0)
+_BEYOND = 1e-3
+"""How far outside of [0, 1] a real pixel may be; interpolation rounds."""
+
+
+def read_images(
+    owner: str, argument: str, images: Any, *, image_range: tuple[float, float] = UNIT
+) -> Tensor:
+    """Return (N, C, H, W) images in float32; bytes and `Digits` become floats in [0, 1].
+
+    Args:
+        owner: Who asks, for error messages.
+        argument: The images' name there.
+        images: The images.
+        image_range: The values of black and of white in floats, which are mapped to [0, 1] where
+            they are others; bytes have 0 and 255.
 
     Raises:
         TypeError: It is no tensor of images.
-        ValueError: It has another shape.
+        ValueError: It has another shape, or a pixel is not finite.
     """
     if isinstance(images, Digits):
         images = images.images.unsqueeze(1)
@@ -34,7 +48,25 @@ def read_images(owner: str, argument: str, images: Any) -> Tensor:
         return images.float() / 255.0
     if not images.is_floating_point():
         raise bad_type(owner, argument, "be of bytes or of a floating-point type", images)
-    return images
+    values = images.detach().float()
+    # Before the clamp, which would make white of what is infinite.
+    if not bool(values.isfinite().all()):
+        broken = int((~values.isfinite()).flatten(1).any(1).sum())
+        rule = "have finite pixels"
+        raise bad_value(owner, argument, rule, f"{broken} of {len(values)} images with others")
+    low, high = image_range
+    if (low, high) == UNIT:
+        return values
+    return values.sub(low).div(high - low).clamp(0.0, 1.0)
+
+
+def check_unit(owner: str, argument: str, images: Tensor) -> None:
+    """Raise unless real images are in [0, 1], which generated ones are mapped to."""
+    low, high = (extreme.item() for extreme in images.aminmax()) if len(images) else UNIT
+    if low < -_BEYOND or high > 1.0 + _BEYOND:
+        rule = "have values in [0, 1] where `image_range` maps generated ones to those"
+        remedy = "Leave `image_range` out where both have the range that `features` takes."
+        raise bad_value(owner, argument, rule, f"values from {low} to {high}", remedy)
 
 
 @torch.no_grad()
@@ -46,7 +78,7 @@ def extract_features(
     Args:
         owner: Who asks, for error messages.
         argument: The images' name there.
-        images: The images; a module gets them on its own device.
+        images: The images; a module gets them on its own device and in its own type.
         extractor: What makes features of a batch.
         batch_size: Images at a time.
 
@@ -55,15 +87,20 @@ def extract_features(
         ValueError: The extractor is in training mode, or its features have another shape or are
             not finite.
     """
-    device = images.device
+    like = images
     if isinstance(extractor, nn.Module):
         if extractor.training:
             remedy = "In training mode, features of an image depend on its batch: call .eval()."
             raise bad_value(owner, "features", "be in eval mode", extractor, remedy)
-        device = next((tensor.device for tensor in extractor.state_dict().values()), device)
+        floats = (
+            tensor for tensor in extractor.state_dict().values() if tensor.is_floating_point()
+        )
+        like = next(floats, images)
     parts = []
     for batch in torch.split(images, batch_size):
-        part = extractor(batch.to(device))
+        # Autocast would round features of one side and of the other in another way.
+        with torch.autocast(like.device.type, enabled=False):
+            part = extractor(batch.to(like))
         if not isinstance(part, Tensor):
             raise bad_type(owner, "features", "return a tensor", part)
         if part.dim() != 2 or len(part) != len(batch):
@@ -76,7 +113,7 @@ def extract_features(
 
 
 def check_features(owner: str, argument: str, features: Any, *, least: int) -> Tensor:
-    """Return (N, d) features in float64.
+    """Return (N, d) features in float64, on the CPU.
 
     Raises:
         TypeError: It is no floating-point tensor.
@@ -90,13 +127,13 @@ def check_features(owner: str, argument: str, features: Any, *, least: int) -> T
     if len(features) < least:
         raise bad_value(owner, argument, f"hold at least {least} samples", len(features))
     check_finite(owner, argument, features)
-    return features.detach().double()
+    return features.detach().cpu().double()  # some devices have no float64
 
 
 def check_pair(
     owner: str, generated: Any, real: Any, *, least: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the features of generated and of real images in float64.
+    """Return the features of generated and of real images in float64, on the CPU.
 
     Args:
         owner: Who asks, for error messages.

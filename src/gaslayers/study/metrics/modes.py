@@ -102,7 +102,7 @@ def count_modes(logits: Any, *, least_samples: int = 5, least_confidence: float 
         raise bad_value(owner, "logits", f"have shape (N, {CHANNELS}, {CLASSES}), N >= 1", logits)
     if not bool(logits.isfinite().all()):
         raise bad_value(owner, "logits", "be finite", logits)
-    confidence, digit = logits.double().softmax(2).max(2)
+    confidence, digit = logits.cpu().double().softmax(2).max(2)
     places = torch.tensor([CLASSES**2, CLASSES, 1])
     mode = (digit * places).sum(1)
     sure = mode[(confidence >= least_confidence).all(1)]

@@ -15,12 +15,14 @@ class Score(BaseModel):
         value: Of generated images, compared with real ones.
         floor: Of as many other real images, compared with the same real ones: what a perfect
             generator would get.
+        limit: What one perfect generator in 500 is beyond, by chance alone; None where unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     value: float
     floor: float
+    limit: float | None = None
 
 
 class Scores(BaseModel):
