@@ -64,8 +64,8 @@ def test_config_hash_is_that_of_earlier_records():
 def test_config_hash_covers_every_field(make_config):
     assert OTHERS.keys() == RunConfig.model_fields.keys()
     with_it = {  # fields that go with others
-        "penalty": {"variant": "modern"},
-        "penalty_weight": {"variant": "modern", "penalty": "r1"},
+        "penalty": {"variant": "modern", "loss_reduction": "mean"},
+        "penalty_weight": {"variant": "modern", "loss_reduction": "mean", "penalty": "r1"},
     }
     hashes = {
         make_config(**with_it.get(name, {}), **{name: value}).config_hash
@@ -111,10 +111,19 @@ def test_config_name_is_case_variant_and_seed(make_config):
         ({"learning_rate": 1e31}, "learning_rate\n.*finite, from 1e-30 to 1e\\+30"),
         ({"learning_rate": 1e-31}, "learning_rate\n.*finite, from 1e-30 to 1e\\+30"),
         ({"penalty": "r1"}, "penalty\n.*goes with the variant modern alone"),
+        (
+            {"variant": "modern", "loss_reduction": "sum", "penalty": "r1"},
+            "penalty\n.*goes with loss_reduction 'mean' alone",
+        ),
         ({"variant": "modern", "penalty": "r2"}, "penalty\n.*should be 'r1'"),
         ({"penalty_weight": 2.0}, "penalty_weight\n.*goes with a penalty alone"),
         (
-            {"variant": "modern", "penalty": "r1", "penalty_weight": 0.0},
+            {
+                "variant": "modern",
+                "loss_reduction": "mean",
+                "penalty": "r1",
+                "penalty_weight": 0.0,
+            },
             "penalty_weight\n.*greater than 0",
         ),
         ({"optimizer": "sgd"}, "optimizer\n.*'rmsprop_tf', 'rmsprop' or 'adam'"),

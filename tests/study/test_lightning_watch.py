@@ -78,5 +78,7 @@ def test_trainer_feeds_the_watch(tmp_path):
 
 
 def test_step_that_returns_nothing_is_an_error(tmp_path):
+    game = Game(returned=False)
     with pytest.raises(TypeError, match="`training_step` must return a mapping with real_scores"):
-        fit(Game(returned=False), Watch(), tmp_path)
+        fit(game, Watch(), tmp_path)
+    assert not game.generator._forward_hooks

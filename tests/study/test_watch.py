@@ -175,6 +175,25 @@ def test_balance_of_equal_scores_is_no_divergence():
     assert watch.verdict().name == "healthy"
 
 
+def test_last_of_several_d_steps_is_read():
+    watch = Watch(discriminator_steps=3, balance_every=2)
+    wanted = []
+    for step in range(12):
+        scores = torch.full((4,), float(step))
+        watch.discriminator_step(scores, scores - 1.0, scores.mean())
+        if step % 3 < 2:
+            assert not watch.wants_balance
+            continue
+        watch.read_gradient(torch.full((4,), float(step)))
+        watch.generator_step(torch.tensor(-float(step)))
+        wanted.append(watch.wants_balance)
+    assert [r.real_logit_mean for r in watch.readings] == [2.0, 5.0, 8.0, 11.0]
+    assert [r.generator_loss for r in watch.readings] == [-2.0, -5.0, -8.0, -11.0]
+    assert [r.gradient_norm for r in watch.readings] == [4.0, 10.0, 16.0, 22.0]
+    assert wanted == [True, False, True, False]
+    assert watch.iterations == 4
+
+
 class Trouble(nn.Module):
     """A GAN in which training fails by the book."""
 
@@ -214,6 +233,11 @@ def test_network_with_a_large_step_saturates_for_real():
             "Watch: `head` must be one of 'linear', 'sigmoid'",
         ),
         (lambda: Watch(every=0), ValueError, "Watch: `every` must be >= 1"),
+        (
+            lambda: Watch(discriminator_steps=0),
+            ValueError,
+            "Watch: `discriminator_steps` must be >= 1",
+        ),
         (lambda: Watch(balance_every=-1), ValueError, "Watch: `balance_every` must be >= 0"),
         (lambda: Watch(thresholds={}), TypeError, "Watch: `thresholds` must be Thresholds or None"),
         (lambda: Watch().verdict(), ValueError, "diagnose: `readings` must hold a reading"),

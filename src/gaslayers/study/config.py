@@ -82,6 +82,9 @@ class RunConfig(BaseModel):
         if value is not None and info.data.get("variant", "modern") != "modern":
             # The other two are the original's training, which had none.
             raise PydanticCustomError("penalty", "Input goes with the variant modern alone")
+        if value is not None and info.data.get("loss_reduction", "mean") != "mean":
+            # A penalty is a mean over the batch; beside a sum it would shrink with the batch.
+            raise PydanticCustomError("penalty", "Input goes with loss_reduction 'mean' alone")
         return value
 
     @field_validator("penalty_weight")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,11 +35,13 @@ def lightning_callback(watch: Watch, *, generator: str = "generator") -> Any:
     class WatchCallback(Callback):  # type: ignore[misc, unused-ignore]  # may be absent
         """Feed the watch after each training step."""
 
+        hooks = contextlib.ExitStack()
+
         def on_fit_start(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  (Lightning's)
             network: Any = getattr(pl_module, generator, None)
             check_module("lightning_callback", network)
             self.gradients: list[Tensor] = []
-            self.hook = network.register_forward_hook(self.see)
+            self.hooks.callback(network.register_forward_hook(self.see).remove)
 
         def see(self, _module: nn.Module, _inputs: Any, images: Any) -> None:
             if isinstance(images, Tensor) and images.requires_grad:
@@ -65,7 +68,10 @@ def lightning_callback(watch: Watch, *, generator: str = "generator") -> Any:
             if self.gradients:
                 watch.read_gradient(self.gradients.pop())
 
-        def on_fit_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
-            self.hook.remove()
+        def remove_hook(self, *_args: Any, **_kwargs: Any) -> None:
+            self.hooks.close()
+
+        # The latter does not come after an error.
+        on_exception = teardown = remove_hook
 
     return WatchCallback()

@@ -39,6 +39,7 @@ class Watch:
         head: What D ends in: ``"sigmoid"`` if a sigmoid comes after its scores, in D or in the
             loss. Scores are given before it.
         every: Watch one iteration in so many.
+        discriminator_steps: D steps to a G step; the last one of them is read.
         balance_every: Ask for the balance ratio in one iteration in so many, for it costs a pass
             through both networks; 0: never.
         thresholds: Where verdicts begin.
@@ -48,10 +49,9 @@ class Watch:
         ValueError: An argument is out of its bounds.
 
     Note:
-        An iteration begins with a D step. Where several G steps follow, the last one is read; of
-        several D steps to a G step, hand in the last alone. With a gradient scaler, give its scale
-        to `generated`. Its overflows are no divergence: they end. For which losses a verdict holds
-        says `gaslayers.study.diagnosis.Thresholds`.
+        An iteration begins with its D steps. Where several G steps follow, the last one is read.
+        With a gradient scaler, give its scale to `generated`. Its overflows are no divergence: they
+        end. For which losses a verdict holds says `gaslayers.study.diagnosis.Thresholds`.
 
     Example:
         >>> from torch import nn
@@ -77,12 +77,15 @@ class Watch:
         *,
         head: Head = "linear",
         every: int = 1,
+        discriminator_steps: int = 1,
         balance_every: int = 50,
         thresholds: Thresholds | None = None,
     ) -> None:
         check_choice(_OWNER, "head", head, _HEADS)
         self.head = head
         self.every = check_int(_OWNER, "every", every)
+        self.discriminator_steps = check_int(_OWNER, "discriminator_steps", discriminator_steps)
+        self._step_of_d = 0
         self.balance_every = check_int(_OWNER, "balance_every", balance_every, minimum=0)
         if thresholds is not None and not isinstance(thresholds, Thresholds):
             raise bad_type(_OWNER, "thresholds", "be Thresholds or None", thresholds)
@@ -93,7 +96,7 @@ class Watch:
         self._current: dict[str, Tensor] | None = None
 
     def discriminator_step(self, real_scores: Any, fake_scores: Any, loss: Tensor) -> None:
-        """Read D's scores and loss; this begins an iteration.
+        """Read D's scores and loss; this begins an iteration, as the last D step in it.
 
         Args:
             real_scores: D's scores of real images, a tensor of any shape or a sequence of them,
@@ -105,6 +108,10 @@ class Watch:
             TypeError: A score or the loss is no tensor.
             ValueError: There is no score, or the loss is no scalar.
         """
+        self._step_of_d += 1
+        if self._step_of_d % self.discriminator_steps:
+            self._current = None  # a G step is yet to come, and no reading is open
+            return
         iteration, self.iterations = self.iterations, self.iterations + 1
         if len(self._waiting) >= _AT_ONCE:
             self._fetch()
@@ -178,11 +185,19 @@ class Watch:
 
         Args:
             before: D's scores of generated images in the G step.
-            after: D's scores of what the moved generator makes of the same noise.
+            after: D's scores of what the moved generator makes of the same noise. Make them under
+                ``torch.no_grad()``. Norms in training mode move their running statistics in that
+                pass: call both networks by ``torch.func.functional_call`` with copies of their
+                buffers, and within ``torch.random.fork_rng()`` where they draw numbers.
 
         Raises:
             TypeError: A score is no tensor.
             ValueError: There is no score.
+
+        Note:
+            Differs from the paper: its scores of real images are of D after its update. Ours are
+            those of the D step, before it, which cost no pass. So ours is larger where an update
+            of D moves scores apart.
 
         References:
             Wang et al., "Balanced Training for Sparse GANs", 2023 (the balance ratio).
@@ -221,10 +236,10 @@ class Watch:
         """
         done = [entry for entry in self._waiting if entry[1] is not self._current]
         open_one = [entry for entry in self._waiting if entry[1] is self._current]
-        # A reading of an iteration that was open at the last fetch is made anew.
-        known = {iteration for iteration, _ in self._waiting}
-        self._fetched = [reading for reading in self._fetched if reading.iteration not in known]
         entries = done + open_one
+        # A reading of an iteration that was open at the last fetch is made anew. It is the last.
+        while self._fetched and entries and self._fetched[-1].iteration >= entries[0][0]:
+            self._fetched.pop()
         names = [sorted(numbers) for _, numbers in entries]
         flat = [
             numbers[name].reshape(-1)

@@ -59,12 +59,22 @@ def test_damaged_weights_are_not_read(tmp_path, monkeypatch):
     content[-1] ^= 1
     damaged.write_bytes(content)
     monkeypatch.setattr(digit_network, "WEIGHTS_PATH", damaged)
-    load_digit_network.cache_clear()
+    digit_network._load.cache_clear()
     try:
         with pytest.raises(ValueError, match=r"load_digit_network: .*SHA-256.*Reinstall"):
             load_digit_network()
     finally:
-        load_digit_network.cache_clear()
+        digit_network._load.cache_clear()
+
+
+def test_network_is_a_new_one_for_each_call():
+    spoilt = load_digit_network()
+    with torch.no_grad():
+        spoilt.head.weight.zero_()
+    spoilt.train()
+    fresh = load_digit_network()
+    assert not fresh.training
+    assert bool(fresh.head.weight.any())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from gaslayers.study.metrics import (
     frechet_distance,
     kernel_distance,
 )
+from gaslayers.study.metrics.distances import squared_nearest
 from gaslayers.study.metrics.sampling import draw_images
 from gaslayers.study.randomness import seeded_everywhere, seeded_init
 
@@ -199,6 +200,23 @@ def test_copies_of_either_half_are_found_without_training_images():
     found = evaluate(lambda count: real[:count], real, features=means)
     assert found.nearest_ratio.value == pytest.approx(0.0, abs=1e-6)
     assert found.nearest_ratio.floor > 0.5
+
+
+@pytest.mark.parametrize("far", [1e3, 1e6, 1e9])
+def test_one_point_far_away_does_not_make_the_others_the_same(far):
+    a, b = draw(60, 3, 0), draw(60, 3, 1)
+    b[0] = far
+    slow = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").amin(1).square()
+    torch.testing.assert_close(squared_nearest(a, b), slow, rtol=1e-6, atol=1e-9)
+    assert squared_nearest(b, b).max() == 0.0
+    found = compare_manifolds(a, b)
+    real, made = (
+        torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").sort(1).values[:, 5]
+        for x in (b, a)
+    )
+    between = torch.cdist(b, a, compute_mode="donot_use_mm_for_euclid_dist")
+    assert found.coverage == (between.amin(1) < real).double().mean().item()
+    assert found.recall == (between < made).any(1).double().mean().item()
 
 
 def test_manifolds_do_not_depend_on_where_features_lie():

@@ -29,7 +29,7 @@ def test_median_and_interquartile_mean_are_those_of_a_slow_loop(values):
 
 
 @settings(max_examples=50)
-@given(scores, st.integers(0, 2**31))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=6, max_size=30), st.integers(0, 2**31))
 def test_interval_holds_numbers_between_the_extremes(values, seed):
     summary = summarise(by_seed(values), resamples=50, seed=seed)
     rounding = 1e-9 * max(map(abs, values))
@@ -48,6 +48,28 @@ def test_interval_covers_the_truth_as_often_as_it_says():
     assert 0.89 <= hits / 300 <= 0.98
 
 
+@pytest.mark.parametrize("count", [6, 10])
+def test_interval_of_few_seeds_is_a_little_short(count):
+    generator = np.random.default_rng(count)
+    hits = 0
+    for seed in range(300):
+        values = generator.normal(5.0, 1.0, size=count).tolist()
+        interval = summarise(by_seed(values), resamples=400, seed=seed).interval
+        hits += interval.low <= 5.0 <= interval.high
+    # 1.6 per cent is one standard error.
+    assert 0.87 <= hits / 300 <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("count", "confidence", "exists"),
+    [(1, 0.95, False), (5, 0.95, False), (6, 0.95, True), (5, 0.9, True), (7, 0.99, False)],
+)
+def test_too_few_seeds_have_no_interval(count, confidence, exists):
+    summary = summarise(by_seed([float(k) for k in range(count)]), confidence=confidence)
+    assert (summary.interval is not None) is exists
+    assert summary.failure_rate.confidence == confidence
+
+
 def test_interval_narrows_with_seeds_and_draws_from_its_seed_alone():
     generator = np.random.default_rng(0)
     few, many = (by_seed(generator.normal(size=size).tolist()) for size in (8, 200))
@@ -60,13 +82,13 @@ def test_interval_narrows_with_seeds_and_draws_from_its_seed_alone():
 @pytest.mark.parametrize("failed", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(("higher", "worst"), [(False, math.inf), (True, -math.inf)])
 def test_failed_runs_stay_in_as_the_worst(failed, higher, worst):
-    values = [1.0, 2.0, 3.0, 4.0, failed]
+    values = [1.0, 2.0, 2.5, 3.0, 4.0, failed]
     summary = summarise(by_seed(values), higher_is_better=higher)
     assert summary.failures == 1
-    assert summary.points[4] == worst
-    assert summary.median == (2.0 if higher else 3.0)
-    assert summary.interquartile_mean == (2.0 if higher else 3.0)
-    assert summary.failure_rate == wilson(1, 5)
+    assert summary.points[5] == worst
+    assert summary.median == (2.25 if higher else 2.75)
+    assert summary.interquartile_mean == pytest.approx(2.125 if higher else 2.875)
+    assert summary.failure_rate == wilson(1, 6)
     # Among resamples are many in which the failed run is in the middle half.
     assert (summary.interval.low if higher else summary.interval.high) == worst
 

@@ -74,8 +74,12 @@ def _saturated(readings: Sequence[Reading], thresholds: Thresholds) -> Finding |
     last = readings[-1]
     evidence = (
         f"Mean s(1 - s) is {last.real_slope:.2g} on real and {last.fake_slope:.2g} on generated "
-        f"images, below {limit:g}: no gradient passes the sigmoid."
+        f"images, below {limit:g}: no gradient passes the sigmoid"
     )
+    if any(_is_number(reading.gradient_norm) and reading.iteration < since for reading in readings):
+        evidence += "."
+    else:
+        evidence += ". Of a loss of the logits, such as BCE with logits, this says nothing."
     return Finding("saturated", evidence, since)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from pathlib import Path
 
@@ -100,16 +101,20 @@ def _unit(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
     )
 
 
-@functools.cache
 def load_digit_network() -> DigitNetwork:
-    """The network with the weights of the package, frozen, on the CPU.
+    """The network with the weights of the package, frozen, on the CPU; a new one for each call.
 
-    The file is compared with its known SHA-256 before it is read.
+    The file is compared with its known SHA-256 before it is read, which happens once.
 
     Raises:
         FileNotFoundError: The file is missing.
         ValueError: The file has another content.
     """
+    return copy.deepcopy(_load())
+
+
+@functools.cache
+def _load() -> DigitNetwork:
     verify_file(WEIGHTS_PATH, WEIGHTS, owner="load_digit_network", remedy="Reinstall gaslayers.")
     network = DigitNetwork()
     network.load_state_dict(load(WEIGHTS_PATH.read_bytes()))

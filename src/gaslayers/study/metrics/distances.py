@@ -9,8 +9,8 @@ from torch import Tensor
 
 _ROWS = 128
 """Rows at a time: 10 MiB of distances to 10,000 points."""
-_SAME = 1e-12
-"""What rounding may make of a squared distance, over the largest squared norm."""
+SAME = 1e-12
+"""What rounding may make of a squared distance, over the squared norms of the two points."""
 
 
 class Points:
@@ -21,15 +21,18 @@ class Points:
         others: (M, d), float64.
 
     Attributes:
-        same: Squared distances that differ by less are the same but for rounding.
+        same: (N,), for each point: squared distances from it to points about as far from the
+            centre that differ by less are the same but for rounding.
+        other_same: (M,), the same for each of the others.
     """
 
     def __init__(self, points: Tensor, others: Tensor) -> None:
-        centre = others.mean(0)  # small norms, small rounding
+        # Small norms, small rounding. A mean would follow a single point that is far away.
+        centre = others.median(0).values
         points, others = points - centre, others - centre
         norms = points.square().sum(1, keepdim=True)
         other_norms = others.square().sum(1, keepdim=True)
-        self.same = _SAME * max(norms.amax().item(), other_norms.amax().item())
+        self.same, self.other_same = 2.0 * SAME * norms[:, 0], 2.0 * SAME * other_norms[:, 0]
         # |p - q|^2 = (-2 p, |p|^2, 1) (q, 1, |q|^2)
         self._left = torch.cat([-2.0 * points, norms, torch.ones_like(norms)], 1)
         self._right = torch.cat([others, torch.ones_like(other_norms), other_norms], 1).T
@@ -47,7 +50,7 @@ class Points:
             yield rows, torch.mm(self._left[rows], self._right, out=distances)
 
     def clean(self, squared: Tensor) -> Tensor:
-        """Make squared distances that are 0 but for rounding 0."""
+        """Make those of N squared distances, one a point, 0 that are it but for rounding."""
         return torch.where(squared > self.same, squared, 0.0)
 
 

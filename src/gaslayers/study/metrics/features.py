@@ -131,7 +131,12 @@ def check_features(owner: str, argument: str, features: Any, *, least: int) -> T
 
 
 def check_pair(
-    owner: str, generated: Any, real: Any, *, least: int | None = None
+    owner: str,
+    generated: Any,
+    real: Any,
+    *,
+    least: int | None = None,
+    names: tuple[str, str] = ("generated", "real"),
 ) -> tuple[Tensor, Tensor]:
     """Return the features of generated and of real images in float64, on the CPU.
 
@@ -140,13 +145,14 @@ def check_pair(
         generated: (N, d) features.
         real: (M, d) features.
         least: The fewest samples; None: more than there are features.
+        names: What the owner calls the two.
 
     Raises:
         TypeError: One is no floating-point tensor.
         ValueError: One does not pass `check_features`, or they differ in their number of features.
     """
     checked = []
-    for argument, features in (("generated", generated), ("real", real)):
+    for argument, features in zip(names, (generated, real), strict=True):
         needed = least
         if needed is None:
             needed = (
@@ -155,8 +161,8 @@ def check_pair(
         checked.append(check_features(owner, argument, features, least=needed))
     on_generated, on_real = checked
     if on_generated.shape[1] != on_real.shape[1]:
-        rule = f"have as many features as `real`, {on_real.shape[1]}"
-        raise bad_value(owner, "generated", rule, on_generated.shape[1])
+        rule = f"have as many features as `{names[1]}`, {on_real.shape[1]}"
+        raise bad_value(owner, names[0], rule, on_generated.shape[1])
     return on_generated, on_real
 
 

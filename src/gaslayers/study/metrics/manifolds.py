@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gaslayers._checks import check_int
-from gaslayers.study.metrics.distances import Points, squared_radii
+from gaslayers.study.metrics.distances import SAME, Points, squared_radii
 from gaslayers.study.metrics.features import check_pair
 
 _OWNER = "compare_manifolds"
@@ -50,7 +50,8 @@ def compare_manifolds(generated: Any, real: Any, *, nearest_k: int = 5) -> Manif
         ValueError: A shape is another one, there are too few samples, or a feature is not finite.
 
     Note:
-        Differs from the papers: nothing. Balls are open, as in the second paper's code.
+        Differs from the first paper: balls are open, as in the second paper's code, so that a
+        sample on the edge is not within. Nothing differs from the second.
 
     Example:
         >>> features = torch.rand(100, 4, generator=torch.Generator().manual_seed(0))
@@ -70,8 +71,8 @@ def compare_manifolds(generated: Any, real: Any, *, nearest_k: int = 5) -> Manif
     pairs = Points(on_real, on_generated)
     # A sample on the edge of a ball, as a copy of the neighbour that it reaches to, is not within
     # it, whatever rounding makes of the two distances.
-    real_radii -= pairs.same
-    generated_radii -= pairs.same
+    real_radii -= pairs.same + SAME * real_radii
+    generated_radii -= pairs.other_same + SAME * generated_radii
     for rows, distances in pairs.rows():
         radii = real_radii[rows, None]
         recalled += int((distances < generated_radii).any(1).sum())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaslayers._checks import bad_value, check_float, check_int
+from gaslayers._checks import bad_type, bad_value, check_float, check_int
 from gaslayers.study.data import Digits
 from gaslayers.study.metrics.classes import divergence, shares_of
 from gaslayers.study.metrics.digit_network import CLASSES, DigitNetwork, load_digit_network
@@ -73,6 +73,7 @@ def stack_digits(digits: Digits, count: int, *, seed: int = 0) -> Tensor:
         2017.
     """
     check_int("stack_digits", "count", count)
+    check_int("stack_digits", "seed", seed, minimum=0)
     generator = make_generator(seed, "stacked digits")
     chosen = torch.randint(len(digits), (count, CHANNELS), generator=generator)
     return digits.images[chosen].float() / 255.0
@@ -149,6 +150,9 @@ def evaluate_stacked(
     """
     check_int(_OWNER, "samples", samples)
     check_int(_OWNER, "batch_size", batch_size)
+    check_int(_OWNER, "seed", seed, minimum=0)
+    if network is not None and not isinstance(network, DigitNetwork):
+        raise bad_type(_OWNER, "network", "be a DigitNetwork or None", network)
     classifier = load_digit_network() if network is None else network
     made = draw_images(
         _OWNER, generator, samples, image_range=image_range, batch_size=batch_size, seed=seed

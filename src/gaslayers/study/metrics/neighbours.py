@@ -48,7 +48,9 @@ def nearest_ratio(generated: Any, training: Any, *, member: Tensor | None = None
         >>> nearest_ratio(features[:50], features)
         0.0
     """
-    on_generated, on_training = check_pair(_OWNER, generated, training, least=2)
+    on_generated, on_training = check_pair(
+        _OWNER, generated, training, least=2, names=("generated", "training")
+    )
     if member is not None and (
         member.dtype != torch.bool or member.shape != on_generated.shape[:1]
     ):

@@ -21,7 +21,8 @@ class Summary:
         points: Every score by seed; infinite where the run failed.
         median: The median of all of them.
         interquartile_mean: The mean of the middle half of all of them.
-        interval: Of the interquartile mean, by bootstrap over seeds.
+        interval: Of the interquartile mean, by bootstrap over seeds; None where the seeds are too
+            few for any at this confidence, which 95 % are below six.
         failures: Runs that failed.
         failure_rate: The interval of their share (Wilson).
     """
@@ -29,7 +30,7 @@ class Summary:
     points: dict[int, float]
     median: float
     interquartile_mean: float
-    interval: Interval
+    interval: Interval | None
     failures: int
     failure_rate: Interval
 
@@ -59,6 +60,11 @@ def summarise(
         The interquartile mean leaves out the floor of a quarter of the scores at either end. It is
         infinite, and says so, where more than that have failed.
 
+        The interval is a percentile bootstrap. That of few seeds is narrow: of six to ten normal
+        scores it holds the truth in a few cases of 100 less than it says. All of n scores lie on
+        one side of the middle with a probability of 2 ** (1 - n), and any interval within them
+        misses it then. Where that alone is too often, as below six seeds at 95 %, it is None.
+
     Example:
         >>> summary = summarise({0: 3.0, 1: 4.0, 2: 5.0, 3: float("nan")})
         >>> summary.median, summary.interquartile_mean, summary.failures
@@ -72,17 +78,13 @@ def summarise(
     points, values = read_scores(owner, "scores", scores, worst=-1 if higher_is_better else 1)
     check_float(owner, "confidence", confidence, above=0.0, below=1.0)
     check_int(owner, "resamples", resamples)
-    generator = np.random.default_rng(check_int(owner, "seed", seed, minimum=0))
-    drawn = values[generator.integers(len(values), size=(resamples, len(values)))]
-    tail = (1.0 - confidence) / 2.0
-    # Between an infinite and a finite mean there is nothing to interpolate.
-    low, high = np.quantile(_interquartile_mean(drawn), [tail, 1.0 - tail], method="inverted_cdf")
+    check_int(owner, "seed", seed, minimum=0)
     failures = int(np.isinf(values).sum())
     return Summary(
         points=points,
         median=float(np.median(values)),
         interquartile_mean=float(_interquartile_mean(values)),
-        interval=Interval(float(low), float(high), confidence),
+        interval=_bootstrap(values, confidence, resamples, seed),
         failures=failures,
         failure_rate=wilson(failures, len(values), confidence=confidence),
     )
@@ -105,6 +107,17 @@ def wilson(failures: int, runs: int, *, confidence: float = 0.95) -> Interval:
     check_float("wilson", "confidence", confidence, above=0.0, below=1.0)
     found = stats.binomtest(failures, runs).proportion_ci(confidence, method="wilson")
     return Interval(float(found.low), float(found.high), confidence)
+
+
+def _bootstrap(values: Any, confidence: float, resamples: int, seed: int) -> Interval | None:
+    if 2.0 ** (1 - len(values)) > 1.0 - confidence:
+        return None
+    generator = np.random.default_rng(seed)
+    drawn = values[generator.integers(len(values), size=(resamples, len(values)))]
+    tail = (1.0 - confidence) / 2.0
+    # Between an infinite and a finite mean there is nothing to interpolate.
+    low, high = np.quantile(_interquartile_mean(drawn), [tail, 1.0 - tail], method="inverted_cdf")
+    return Interval(float(low), float(high), confidence)
 
 
 def _interquartile_mean(values: Any) -> Any:
