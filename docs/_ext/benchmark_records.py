@@ -176,7 +176,10 @@ class SavingRecord(_Record):
 
     @staticmethod
     def _time(row: dict[str, Any]) -> str:
-        return f"{row['time_ratio']:.2f}" if "time_ratio" in row else row.get("failed", "-")
+        if "time_ratio" not in row:
+            return row.get("failed", "-")
+        missing = f", {row['gradients']}" if "missing" in row["gradients"] else ""
+        return f"{row['time_ratio']:.2f}{missing}"
 
 
 class PenaltyRecord(SavingRecord):
