@@ -178,7 +178,8 @@ class SavingRecord(_Record):
     def _time(row: dict[str, Any]) -> str:
         if "time_ratio" not in row:
             return row.get("failed", "-")
-        missing = f", {row['gradients']}" if "missing" in row["gradients"] else ""
+        gradients = row.get("gradients", "")
+        missing = f", {gradients}" if "missing" in gradients else ""
         return f"{row['time_ratio']:.2f}{missing}"
 
 
