@@ -176,7 +176,11 @@ class SavingRecord(_Record):
 
     @staticmethod
     def _time(row: dict[str, Any]) -> str:
-        return f"{row['time_ratio']:.2f}" if "time_ratio" in row else row.get("failed", "-")
+        if "time_ratio" not in row:
+            return row.get("failed", "-")
+        gradients = row.get("gradients", "")
+        missing = f", {gradients}" if "missing" in gradients else ""
+        return f"{row['time_ratio']:.2f}{missing}"
 
 
 class PenaltyRecord(SavingRecord):

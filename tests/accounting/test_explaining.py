@@ -137,3 +137,30 @@ def test_wrong_arguments_are_named() -> None:
         explain_saving(None, torch.zeros(1))
     with pytest.raises(RuntimeError, match="channels"):
         explain_saving(critic(), torch.zeros(1, 5, 34, 34))
+
+
+class Recurrent(nn.Module):
+    """Calls one part on what it made before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = self.part(x).tanh()
+        return x
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Sequential(nn.ReLU(), nn.Conv2d(3, 8, 3)),  # would overwrite the caller's batch
+        nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 8, 3)),
+        Recurrent(),
+    ],
+)
+def test_advice_that_would_do_harm_is_not_given(network: nn.Module) -> None:
+    report = explain_saving(network, torch.randn(2, 3, 12, 12))
+    assert report.could_be_in_place == ()
+    assert report.could_be_joined == ()

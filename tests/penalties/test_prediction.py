@@ -50,3 +50,20 @@ def test_the_peak_of_a_gans_step_with_a_penalty() -> None:
         ).discriminator_step.peak
 
     assert peak(None) < peak(_r1) < peak("r1")
+
+
+class Scored(nn.Module):
+    """The forward half of a D step with R1, scores and penalty from one pass over real images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critic = Penalised(nn.Identity()).critic
+
+    def forward(self, real: Tensor, fake: Tensor) -> Tensor:
+        penalty, scores = gradient_penalty(self.critic, real, return_scores=True)
+        return LSGANDiscriminatorLoss()(scores, self.critic(fake)) + 5 * penalty
+
+
+def test_the_peak_of_a_d_step_with_a_penalty_is_exact() -> None:
+    network, images = Scored(), (torch.randn(8, 3, 32, 32), torch.randn(8, 3, 32, 32))
+    assert peak_memory(network, images).peak == real_peak(network, images)

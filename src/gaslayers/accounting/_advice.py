@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from gaslayers._watching import watches_only
 from gaslayers.accounting._sandbox import Call, copied, tensors_of
@@ -29,7 +33,7 @@ def activations_for_in_place(owner: str, call: Call) -> list[str]:
     names = [
         name
         for name, part in call.module.named_modules()
-        if getattr(part, "inplace", None) is False and not getattr(part, "p", 0.0)  # no dropout
+        if getattr(part, "inplace", None) is False and not isinstance(part, _DropoutNd)
     ]
     if not names:
         return []
@@ -40,22 +44,23 @@ def activations_for_in_place(owner: str, call: Call) -> list[str]:
 
 
 def _step(owner: str, call: Call, in_place: Sequence[str]) -> list[Tensor | None]:
-    """Outputs and gradients of one step of a copy; none where PyTorch refuses it."""
+    """All that one step of a copy gives and leaves behind; nothing where it fails."""
     twin, state = copied(owner, call), torch.get_rng_state()
-    for name in in_place:
-        twin.module.get_submodule(name).inplace = True  # type: ignore[assignment]  # it has one
     leaves = [
         t for t in [*twin.module.parameters(), *twin.inputs()] if t.requires_grad and t.is_leaf
     ]
     try:
+        for name in in_place:
+            twin.module.get_submodule(name).inplace = True  # type: ignore[assignment]  # it has one
         with lean_saving():
-            made = [y for y in tensors_of(twin.run()) if y.requires_grad]
+            made = tensors_of(twin.run())
         outputs: list[Tensor | None] = [y.detach().clone() for y in made]
-        if not made or not leaves:
+        scores = [y.float().square().sum() for y in made if y.requires_grad]
+        if not scores or not leaves:
             return []
-        loss = torch.stack([y.float().square().sum() for y in made]).sum()
-        return outputs + list(torch.autograd.grad(loss, leaves, allow_unused=True))
-    except RuntimeError:  # what the backward pass reads was overwritten
+        grads = torch.autograd.grad(torch.stack(scores).sum(), leaves, allow_unused=True)
+        return [*outputs, *grads, *twin.inputs(), *twin.module.buffers()]
+    except Exception:  # noqa: BLE001  # a trial that fails is an answer, whatever the module raises
         return []
     finally:
         torch.set_rng_state(state)
@@ -63,9 +68,13 @@ def _step(owner: str, call: Call, in_place: Sequence[str]) -> list[Tensor | None
 
 def _is_same(found: Sequence[Tensor | None], expected: Sequence[Tensor | None]) -> bool:
     return len(found) == len(expected) and all(
-        a is b if a is None or b is None else torch.equal(a, b)
+        a is b if a is None or b is None else torch.equal(_dense(a), _dense(b))
         for a, b in zip(found, expected, strict=True)
     )
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
 
 
 class Calls:
@@ -79,15 +88,16 @@ class Calls:
         self._module = module
         self._names = {part: name for name, part in module.named_modules()}
         self._shapes: dict[str, list[Any]] = {}
+        self._made: dict[str, set[Any]] = {}
+        self._in_a_row: set[str] = set()
 
     @contextmanager
     def counted(self) -> Iterator[None]:
         """While a forward pass runs."""
-        handle = register_module_forward_pre_hook(self._enter)
-        try:
+        with ExitStack() as hooks:
+            hooks.callback(register_module_forward_pre_hook(self._enter).remove)
+            hooks.callback(register_module_forward_hook(self._leave).remove)
             yield
-        finally:
-            handle.remove()
 
     @watches_only
     def _enter(self, part: nn.Module, args: Any) -> None:
@@ -95,12 +105,21 @@ class Calls:
         if name is not None:
             shapes = tuple(tuple(x.shape[1:]) for x in tensors_of(args))
             self._shapes.setdefault(name, []).append(shapes)
+            if _reaches(tensors_of(args), self._made.get(name, set())):
+                self._in_a_row.add(name)
+
+    @watches_only
+    def _leave(self, part: nn.Module, _args: Any, made: Any) -> None:
+        name = self._names.get(part)
+        if name is not None:
+            nodes = {y.grad_fn for y in tensors_of(made) if y.grad_fn is not None}
+            self._made.setdefault(name, set()).update(nodes)
 
     def that_could_be_joined(self) -> list[tuple[str, int]]:
         """Parts that are called several times on inputs that could be one batch.
 
-        Those that learn something, and have no live batch norm. Of parts within parts the
-        outermost are meant.
+        Those that learn something, have no live batch norm, and do not read what they made
+        before. Of parts within parts the outermost are meant.
         """
         found: list[tuple[str, int]] = []
         outer: list[str] = []
@@ -112,6 +131,19 @@ class Calls:
             learns = any(p.requires_grad for p in part.parameters())
             is_live = any(isinstance(m, _BatchNorm) and m.training for m in part.modules())
             are_alike = bool(shapes[0]) and len(set(shapes)) == 1
-            if learns and are_alike and not is_live:
+            if learns and are_alike and not is_live and name not in self._in_a_row:
                 found.append((name, len(shapes)))
         return found
+
+
+def _reaches(tensors: Sequence[Tensor], nodes: set[Any]) -> bool:
+    """Whether one of these depends on what a node of the graph made."""
+    rest, seen = [t.grad_fn for t in tensors], set[Any]()
+    while nodes and rest:
+        node = rest.pop()
+        if node in nodes:
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            rest += [below for below, _ in node.next_functions]
+    return False

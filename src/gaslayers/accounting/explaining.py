@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -207,7 +207,8 @@ def explain_saving(
     frozen_bytes = None
     images = [t for t in call.inputs() if t.is_floating_point()]
     if images and any(parameter.requires_grad for parameter in call.module.parameters()):
-        frozen_bytes = sum(row.lean_bytes for row in _explain(call, is_frozen=True))
+        with suppress(RuntimeError):  # as of an input that is changed in place
+            frozen_bytes = sum(row.lean_bytes for row in _explain(call, is_frozen=True))
     with isolated(call), torch.enable_grad():
         in_place = activations_for_in_place("explain_saving", call)
         twin = copied("explain_saving", call)

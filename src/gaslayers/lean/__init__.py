@@ -1,5 +1,5 @@
-"""Autograd functions that keep less for the backward pass, one a file.
+"""Memory for training: an engine for any code, its rules, fused functions of our blocks, kernels.
 
-Each has its plain twin in the block that uses it: same outputs, same gradients. A backward pass
-that is itself differentiated (gradient penalties) goes through differentiable operations alone.
+Whatever runs lean has a plain twin: the layers themselves, called one after the other. Outputs and
+gradients are the same, and so are gradients of gradients.
 """

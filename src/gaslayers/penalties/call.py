@@ -33,6 +33,10 @@ class Twin:
     sends_zeros: bool = False
 
 
+NO_TANGENT = Twin(lambda: (), ())
+"""Of an operator whose result does not depend on the penalised input, whatever it reads."""
+
+
 class Call:
     """An operator, its arguments, and which of them depend on the penalised input.
 

@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from gaslayers._watching import watches_only
 from gaslayers.lean.engine.aside import reason_of_others
-from gaslayers.penalties.penalty import Score, check_call, chosen_scores
+from gaslayers.penalties.penalty import Score, check_call, chosen_scores, reason_of_hooks
 from gaslayers.penalties.tape import Edge, Tape, tensors_of
 
 
@@ -130,10 +130,10 @@ def explain_penalty(
         - batch_norm in 1 is not linear in what depends on the input, not even piece by piece
     """
     owner = "explain_penalty"
-    check_call(owner, discriminator, x, score)
+    check_call(owner, discriminator, x, score, inputs)
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.enable_grad(), torch.random.fork_rng(devices=devices):
-        reason = reason_of_others()
+        reason = reason_of_others() or reason_of_hooks(discriminator)
         if reason is not None:
             return PenaltyReport(method="double backward", operators=0, smooth=(), reason=reason)
         leaf = x.detach().requires_grad_()

@@ -60,16 +60,15 @@ def measure_with_slope(owner: str, function: Measure, gradient: Tensor) -> tuple
         ValueError: It does not depend on the gradient, or as for `measure`.
     """
     leaf = gradient.detach().requires_grad_()
-    value = measure(owner, function, leaf)
+    value = measure(owner, function, leaf.clone())  # a copy: it may be changed in place
     slope: Tensor | None = None
     if value.requires_grad:
         (slope,) = torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)
     if slope is None:
         rule = "depend on the gradient that it is given"
         raise bad_value(owner, "penalty", rule, value.detach())
-    if not _has_other_leaves(value, leaf):
-        return value.detach(), slope
-    return function(gradient.detach()), slope  # with the graph of what else it reads
+    # With the graph of what else it reads; the leaf is nobody's.
+    return value if _has_other_leaves(value, leaf) else value.detach(), slope
 
 
 def _has_other_leaves(value: Tensor, leaf: Tensor) -> bool:

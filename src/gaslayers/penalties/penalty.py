@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from gaslayers._checks import bad_type, bad_value, check_bool, check_choice
@@ -82,6 +82,10 @@ def gradient_penalty(
             (``create_graph=True``), where the penalty came without double backward.
 
     Note:
+        Not seen are hooks that are put on nodes of autograd's graph by hand
+        (``tensor.grad_fn.register_hook``), which a penalty without double backward does not call a
+        second time. Where ``x`` holds NaN, double backward spreads it to more gradients.
+
         Differs from the papers: factors before the penalty, such as the half of R1's, are left to
         the caller.
 
@@ -100,7 +104,7 @@ def gradient_penalty(
         Mescheder, Geiger, Nowozin: *Which training methods for GANs do actually converge?* (2018);
         Gulrajani et al.: *Improved training of Wasserstein GANs* (2017).
     """
-    check_call(_OWNER, discriminator, x, score)
+    check_call(_OWNER, discriminator, x, score, inputs)
     check_bool(_OWNER, "return_scores", return_scores)
     check_choice(_OWNER, "method", method, METHODS)
     function = choose_measure(_OWNER, penalty)
@@ -112,7 +116,7 @@ def gradient_penalty(
         def call() -> Any:
             return discriminator(leaf, *inputs, **(kwargs or {}))
 
-        value, made = _penalise(work, call, method)
+        value, made = _penalise(work, discriminator, call, method)
     if not is_wanted:
         value, made = value.detach(), pytree.tree_map_only(Tensor, Tensor.detach, made)
     return (value, made) if return_scores else value
@@ -177,19 +181,32 @@ def chosen_scores(owner: str, made: Any, score: Score | None) -> list[Tensor]:
     return leaves
 
 
-def _penalise(work: _Work, call: Callable[[], Any], method: Method) -> tuple[Tensor, Any]:
-    reason = reason_of_others()
+def reason_of_hooks(discriminator: Any) -> str | None:
+    """Why no operator's twin would be enough: what a module's backward hooks do, they do not do."""
+    if isinstance(discriminator, nn.Module):
+        for name, part in discriminator.named_modules():
+            if part._backward_hooks or part._backward_pre_hooks:
+                return f"a backward hook on {name or '(root)'} may change gradients on their way"
+    return None
+
+
+def _penalise(
+    work: _Work, discriminator: Any, call: Callable[[], Any], method: Method
+) -> tuple[Tensor, Any]:
+    reason_to_save_whole = reason_of_others()
+    reason = reason_to_save_whole or reason_of_hooks(discriminator)
     if reason is not None or method == "double backward":
         if method == "linearised":
             raise bad_value(_OWNER, "method", f"go where {reason}", method)
-        saving = Saving() if reason is None else nullcontext()
-        with saving:
+        with Saving() if reason_to_save_whole is None else nullcontext():
             made = call()
             return _by_second_derivatives(work, work.scores(made)), made
     with Tape(work.x) as tape:
         made = call()
         scores = work.scores(made)
         outputs = tape.outputs(scores)
+        if any(score.dtype == torch.float16 for score in scores):
+            tape.refuse("a score in float16", "leaves no room for the scale of a loss", [])
         if tape.reason is not None:
             if method == "linearised":
                 rule = f"be another one: {tape.reason}"
@@ -239,7 +256,7 @@ class _Penalty(torch.autograd.Function):
         return grad, grad.to(ctx.dtype), *zeros
 
 
-def check_call(owner: str, discriminator: Any, x: Any, score: Any) -> None:
+def check_call(owner: str, discriminator: Any, x: Any, score: Any, inputs: Any) -> None:
     """Raise unless a discriminator can be called, and differentiated by its input."""
     if not callable(discriminator):
         raise bad_type(owner, "discriminator", "be a module or another callable", discriminator)
@@ -250,5 +267,8 @@ def check_call(owner: str, discriminator: Any, x: Any, score: Any) -> None:
         raise bad_type(owner, "x", "be a floating-point tensor", x, remedy)
     if x.dim() == 0:
         raise bad_value(owner, "x", "have an axis of samples", x)
+    if not isinstance(inputs, list | tuple):
+        remedy = "Put a single one into a tuple: (labels,)."
+        raise bad_type(owner, "inputs", "be a list or a tuple", inputs, remedy)
     if score is not None and not callable(score):
         raise bad_type(owner, "score", "be a callable or None", score)

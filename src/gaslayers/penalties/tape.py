@@ -15,7 +15,7 @@ from gaslayers._watching import takes_part
 from gaslayers.lean.engine.context import Saving, is_plain_kind
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.rerun import Precision
-from gaslayers.penalties.call import Call, Twin
+from gaslayers.penalties.call import NO_TANGENT, Call, Twin
 from gaslayers.penalties.entries import INPUT, Entry
 from gaslayers.penalties.table import TWINS
 
@@ -201,6 +201,8 @@ class Tape(Saving):
         edges = [_edge(tensor) for tensor in made]
         if all(edge is None or edge in self._numbers for edge in edges):
             return  # it made no tensor, or gave back the one that it got
+        if twin is NO_TANGENT:
+            return
         if twin is None:
             self.refuse(operator_name(func), _SMOOTH, edges)
             return
@@ -208,7 +210,10 @@ class Tape(Saving):
         shifts = tuple(
             leaf
             for leaf in leaves
-            if leaf.requires_grad and id(leaf) not in numbers and id(leaf) not in constants
+            if leaf.requires_grad
+            and id(leaf) not in numbers
+            and id(leaf) not in constants
+            and all(leaf is not tensor for tensor in made)
         )
         precision = None
         if torch._C._is_any_autocast_enabled():

@@ -58,12 +58,7 @@ class Game:
         self.discriminator_optimizer = make_optimizer(self.discriminator.parameters(), config)
         self.discriminator_loss = LSGANDiscriminatorLoss(reduction=config.loss_reduction)
         self.generator_loss = LSGANGeneratorLoss(reduction=config.loss_reduction)
-        self._scored = DiscriminatorStep(
-            self.discriminator,
-            self.discriminator_loss,
-            penalty_weight=None if config.penalty is None else config.penalty_weight,
-            memory_efficient=memory_efficient,
-        )
+        self._memory_efficient = memory_efficient
 
     def iterate(self, iteration: int) -> None:
         """One D step, then the G steps, each with fresh noise.
@@ -98,7 +93,14 @@ class Game:
         # No graph through G: this step does not move it.
         with torch.no_grad():
             fake = self.generator(self._training_noise(iteration, 0))
-        self._descend(self._scored(real, fake), self.discriminator_optimizer)
+        config = self.config
+        step = DiscriminatorStep(
+            self.discriminator,
+            self.discriminator_loss,
+            penalty_weight=None if config.penalty is None else config.penalty_weight,
+            memory_efficient=self._memory_efficient,
+        )
+        self._descend(step(real, fake), self.discriminator_optimizer)
 
     def generator_step(self, iteration: int, move: int) -> None:
         """Move G by its ``move``-th step of this iteration."""

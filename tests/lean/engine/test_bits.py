@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gaslayers import lean_saving
 from gaslayers.lean.engine.bits import Bits
 from gaslayers.lean.native.bits import ABOVE_ZERO, NOT_AT_MOST_ZERO, NOT_ZERO
 
@@ -71,3 +73,17 @@ def test_hooks_around_the_engine_take_the_bits() -> None:
     form = Bits(x, ABOVE_ZERO, x.dtype, outer=(pack, taken.__getitem__))
     assert [(kept.dtype, kept.numel()) for kept in taken] == [(torch.uint8, -(-x.numel() // 8))]
     assert torch.equal(form.restore(), (x > 0).float())
+
+
+@pytest.mark.parametrize("place", [3, 4098])
+def test_hardtanh_of_nan_hands_on_what_pytorch_does(place: int) -> None:
+    """Whether a gradient passes NaN depends on whether it stands in a full vector."""
+    x = torch.randn(4099)
+    x[place] = float("nan")
+    found = []
+    for saves_lean in (False, True):
+        leaf = x.clone().requires_grad_()
+        with lean_saving() if saves_lean else contextlib.nullcontext():
+            made = nn.functional.hardtanh(leaf * 1.0)
+        found.append(torch.autograd.grad(made.nan_to_num().sum(), leaf)[0])
+    assert torch.equal(*(gradient.nan_to_num(7.0) for gradient in found))

@@ -9,6 +9,8 @@ the weight alone.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -54,7 +56,7 @@ def _convolution(op: Operation) -> Any:
 def _run(op: Operation, keep: Keep | None = None) -> Any:
     """Run it, and write down that it can run again where it may."""
     if _is_cheap(op):
-        return run_pure(op, keep, is_dear=True)  # but of two in a row one
+        return _run_cheap(op, keep)
     selection = op.pass_.selection
     if not selection.next_may_run_again():
         return op.run(keep)
@@ -75,17 +77,57 @@ def _work(op: Operation, result: Tensor) -> int:
     return (first if op.func in _TRANSPOSED else result).numel() * _reads(second)
 
 
+def _run_cheap(op: Operation, keep: Keep | None) -> Any:
+    """Run it, and write down how it runs again: by copies of its few numbers.
+
+    PyTorch reads none of them in the backward pass of a convolution of an image, so that they may
+    be changed before it.
+    """
+    x, weight, bias = (op.argument(i, name) for i, name in enumerate(("input", "weight", "bias")))
+    options = [
+        op.argument(place, name, default)
+        for place, name, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+    ]
+    numbers = weight.detach().clone(), None if bias is None else bias.detach().clone()
+    origin = op.origin(x)
+    result = op.run(keep)
+    is_onednn = torch._C._get_mkldnn_enabled()  # another kernel rounds otherwise
+    again = functools.partial(_convolve_again, op.func, numbers, options, is_onednn)
+    op.record(result, again, [origin], is_dear=True)  # of two in a row one runs again
+    return result
+
+
+def _convolve_again(
+    func: Callable[..., Tensor],
+    numbers: Sequence[Any],
+    options: Sequence[Any],
+    is_onednn: bool,
+    x: Tensor,
+) -> Tensor:
+    is_enabled = torch._C._get_mkldnn_enabled()
+    if is_enabled == is_onednn:
+        return func(x, *numbers, *options)
+    torch._C._set_mkldnn_enabled(is_onednn)
+    try:
+        return func(x, *numbers, *options)
+    finally:
+        torch._C._set_mkldnn_enabled(is_enabled)
+
+
 def _is_cheap(op: Operation) -> bool:
     """Whether it takes no longer than a norm of what it makes.
 
     Grouped convolutions take longer than their products say. Where cuDNN tries algorithms, it may
     choose another one for another thread, which rounds otherwise.
     """
-    weight = op.argument(1, "weight")
+    x, weight, bias = (op.argument(i, name) for i, name in enumerate(("input", "weight", "bias")))
     return (
         op.func in _CONVOLUTIONS
         and op.func not in _TRANSPOSED
         and isinstance(weight, Tensor)
+        and is_known(weight)
+        and (bias is None or is_known(bias))
+        and (x.requires_grad or weight.requires_grad)
         and 0 < weight.numel() <= MOST_CHEAP_READS * weight.shape[0]
         and op.argument(6, "groups", 1) == 1
         and not (weight.is_cuda and torch.backends.cudnn.benchmark)

@@ -50,7 +50,7 @@ def _batch_norm(op: Operation) -> Any:
             statistics.append(saved.detach())
         return None
 
-    if op.pass_.norms_in_bands and can_be_in_bands(x):
+    if op.pass_.norms_in_bands and can_be_in_bands(x, eps, *running, weight, bias):
         momentum = op.argument(6, "momentum", 0.1)
         op.instead = functools.partial(in_bands, x, weight, bias, *running, momentum, eps, op.pass_)
     result = op.run(keep)
@@ -118,8 +118,9 @@ def _instance_norm(op: Operation) -> Any:
     by_input, eps = op.argument(5, "use_input_stats", True), op.argument(7, "eps", 1e-5)
     origin = op.origin(x)
     no_statistics = running == (None, None)
-    if op.pass_.norms_in_bands and by_input and no_statistics and can_be_in_bands(x):
-        weight, bias = op.argument(3, "weight"), op.argument(4, "bias")
+    weight, bias = op.argument(3, "weight"), op.argument(4, "bias")
+    is_in_bands = op.pass_.norms_in_bands and by_input and no_statistics
+    if is_in_bands and can_be_in_bands(x, eps, weight, bias):
         op.instead = functools.partial(each_image_in_bands, x, weight, bias, eps, op.pass_)
     result = op.run()
     if by_input:

@@ -16,15 +16,25 @@ from torch import Tensor
 
 from gaslayers.lean.engine.operation import Pass, is_known, is_small
 from gaslayers.lean.precision import has_autocast
+from gaslayers.lean.rerun import stand_ins
 
 _BAND_BYTES = 2**19
 """About so many bytes of a map are done at once: few beside the map, many beside a call."""
 
 
-def can_be_in_bands(x: Tensor) -> bool:
-    """Whether PyTorch's own kernel would compute this norm; others round otherwise."""
+def can_be_in_bands(x: Tensor, eps: float, *lines: Tensor | None) -> bool:
+    """Whether PyTorch's own kernel would compute this norm; others round otherwise.
+
+    Args:
+        x: What is to be normalised.
+        eps: Is added to the variance.
+        lines: Numbers by channel. The kernel trusts that there are as many as channels, which
+            `torch.nn.functional` checks.
+    """
     is_full = x.dtype in (torch.float32, torch.float64)
-    return x.device.type == "cpu" and is_full and x.dim() >= 2 and not has_autocast(x.device)
+    is_usual = x.device.type == "cpu" and is_full and x.dim() >= 2 and x.numel() > 0 and eps > 0
+    fit = is_usual and all(line is None or line.numel() == x.shape[1] for line in lines)
+    return fit and not has_autocast(x.device)
 
 
 def in_bands(
@@ -161,7 +171,9 @@ class _NormBackward(torch.autograd.Function):
             return nothing
         if torch.is_grad_enabled():
             given_rows = [None if g is None else _rows_of(g, options) for g in grads]
-            read = options.rows(grad), options.rows(x), weight, mean, inverse_std
+            # Stand-ins: one of the three may be a function of another.
+            grad, rows, weight = stand_ins([options.rows(grad), options.rows(x), weight], asked)
+            read = grad, rows, weight, mean, inverse_std
             found = _second(*read, given_rows, asked, options.eps)
             views = [t if t is None or t.dim() == 1 else t.view(x.shape) for t in found]
             return (*views, *nothing[3:])

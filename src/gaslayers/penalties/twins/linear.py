@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gaslayers.lean.rules.pure import named
-from gaslayers.penalties.call import Call, Twin, zeros_like
+from gaslayers.penalties.call import NO_TANGENT, Call, Twin, zeros_like
 from gaslayers.penalties.table import twin_of
 
 _HOMES = (torch, Tensor, F, torch._C._nn)
@@ -34,6 +34,8 @@ _IN_PLACE = ("neg", "negative", "squeeze", "unsqueeze", "t", "transpose", "swapa
 @twin_of(*named(_LINEAR, *_HOMES), Tensor.__getitem__, Tensor.__neg__)
 def _linear(call: Call) -> Twin | None:
     call.run()
+    if _reads_shape_alone(call) and not call.depends(call.args[0]):
+        return NO_TANGENT
     if call.depends(*call.args[1:]) and not _reads_shape_alone(call):
         return None
     # Means of areas are adaptive pooling.
@@ -95,6 +97,8 @@ def _masked(call: Call) -> Twin | None:
 @twin_of(torch.where, Tensor.where)
 def _chosen(call: Call) -> Twin | None:
     call.run()
+    if not isinstance(call.result, Tensor):  # places where a condition holds
+        return None
     if call.func is torch.where:
         condition, x, y = (
             call.argument(i, n) for i, n in enumerate(("condition", "input", "other"))

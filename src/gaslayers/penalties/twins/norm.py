@@ -18,10 +18,11 @@ def _batch_norm(call: Call) -> Twin | None:
         call.argument(place, name)
         for place, name in enumerate(("input", "running_mean", "running_var"))
     )
-    if call.argument(5, "training", False) or call.depends(mean, variance):
+    weight, eps = call.argument(3, "weight"), call.argument(7, "eps", 1e-5)
+    lines = mean, variance, weight, call.argument(4, "bias")
+    if call.argument(5, "training", False) or call.depends(*lines):
         call.run()
         return None
-    weight, eps = call.argument(3, "weight"), call.argument(7, "eps", 1e-5)
     # As they are now: another pass may move them.
     variance = variance.detach().clone()
     call.run()

@@ -40,9 +40,14 @@ twin_of(
     torch.bmm, Tensor.bmm, torch.mv, Tensor.mv, torch.einsum, torch.mul, torch.multiply,
     Tensor.mul, Tensor.multiply, Tensor.__mul__, Tensor.__rmul__,
 )(_product)  # fmt: skip
-twin_of(Tensor.mul_, Tensor.multiply_, Tensor.__imul__)(
-    functools.partial(_product, twin=Tensor.mul)
-)
+
+
+@twin_of(Tensor.mul_, Tensor.multiply_, Tensor.__imul__)
+def _product_in_place(call: Call) -> Twin | None:
+    if call.depends(call.args[0]):
+        return _product(call, Tensor.mul)
+    call.run()  # the other factor, a constant, is overwritten
+    return None
 
 
 def _quotient(call: Call, twin: Callable[..., Any] | None = None) -> Twin | None:

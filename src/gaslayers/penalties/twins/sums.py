@@ -17,7 +17,7 @@ def _signed(call: Call, first: float, second: float) -> Twin | None:
     call.run()
     a, b = call.argument(0, "input"), call.argument(1, "other")
     result = call.result
-    if not isinstance(result, Tensor):
+    if not isinstance(result, Tensor) or not call.depends(a, b):
         return None
     if call.depends(a) and call.depends(b):
         twin = call.again(functools.partial(_both, first, second), (a, b), {})
