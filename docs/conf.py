@@ -62,6 +62,7 @@ nitpick_ignore_regex = [
     ("py:class", r"annotated_types\.\w+"),
     ("py:class", r"gaslayers\.lean\.engine\.\w+\._Module"),
     ("py:class", r"collections\.abc\.Iterator"),
+    ("py:class", r"torch\._C\.Generator"),
 ]
 default_role = "py:obj"
 exclude_patterns = ["_build", "api/backreferences", "gallery/**/*.ipynb", "gallery/**/*.py"]

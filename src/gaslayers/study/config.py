@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ class RunConfig(BaseModel):
         default=None, description="on the gradient of D's logits by real images"
     )
     penalty_weight: float = Field(
-        default=PENALTY_WEIGHT, gt=0, le=1e6, description="half of the papers' gamma"
+        default=PENALTY_WEIGHT, gt=0, description="half of the papers' gamma"
     )
     image_range: Literal["unit", "symmetric"] = "unit"
     shuffle: bool = False
@@ -90,6 +91,8 @@ class RunConfig(BaseModel):
     @field_validator("penalty_weight")
     @classmethod
     def _weight_of_something(cls, value: float, info: ValidationInfo) -> float:
+        if not math.isfinite(value):
+            raise PydanticCustomError("penalty", "Input should be finite")
         if value != PENALTY_WEIGHT and info.data.get("penalty", "") is None:
             raise PydanticCustomError("penalty", "Input goes with a penalty alone")
         return value
