@@ -200,7 +200,7 @@ def explain_saving(
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
         >>> report = explain_saving(network, torch.zeros(4, 3, 34, 34))
         >>> report.plain_bytes, report.lean_bytes
-        (317696, 190720)
+        (317696, 59648)
     """
     call = make_call("explain_saving", module, inputs, kwargs)
     rows = _explain(call)
