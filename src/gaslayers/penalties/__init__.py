@@ -1,7 +1,8 @@
 """Gradient penalties, exact, without double backward where the discriminator allows it."""
 
-from gaslayers.penalties.explain import PenaltyReport, SmoothOperator, explain_penalty
+from gaslayers.penalties.explain import explain_penalty
 from gaslayers.penalties.penalty import gradient_penalty
+from gaslayers.penalties.report import PenaltyReport, SmoothOperator
 from gaslayers.penalties.variants import dragan_penalty, r1_penalty, r2_penalty, wgan_gp_penalty
 
 __all__ = [

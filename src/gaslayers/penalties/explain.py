@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,45 +14,8 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from gaslayers._watching import watches_only
 from gaslayers.lean.engine.aside import reason_of_others
 from gaslayers.penalties.penalty import Score, check_call, chosen_scores, reason_of_hooks
+from gaslayers.penalties.report import PenaltyReport, SmoothOperator
 from gaslayers.penalties.tape import Edge, Tape, tensors_of
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SmoothOperator:
-    """An operator without a linear twin.
-
-    Args:
-        module: The module in which it runs; "" is the root.
-        operator: Its name.
-        reason: Why it has none.
-    """
-
-    module: str
-    operator: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.operator} in {self.module or '(root)'} {self.reason}"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PenaltyReport:
-    """What `explain_penalty` found.
-
-    Args:
-        method: ``"linearised"`` or ``"double backward"``.
-        operators: How many operators stand between the input and the scores, and have a twin.
-        smooth: Those that have none, in the order in which they run.
-        reason: Why it is this method, in a sentence.
-    """
-
-    method: str
-    operators: int
-    smooth: tuple[SmoothOperator, ...]
-    reason: str
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.method}: {self.reason}", *(f"- {part}" for part in self.smooth)])
 
 
 class _Explaining(Tape):
