@@ -16,8 +16,9 @@ from torch.nn.modules.module import (
 )
 
 from gaslayers._watching import watches_only
-from gaslayers.accounting._sandbox import Call, copied, tensors_of
+from gaslayers.accounting._sandbox import Call, copied
 from gaslayers.lean.engine.saving import lean_saving
+from gaslayers.lean.modules import tensors_of
 
 
 def activations_for_in_place(owner: str, call: Call) -> list[str]:
@@ -35,11 +36,11 @@ def activations_for_in_place(owner: str, call: Call) -> list[str]:
         for name, part in call.module.named_modules()
         if getattr(part, "inplace", None) is False and not isinstance(part, _DropoutNd)
     ]
-    if not names:
+    expected = _step(owner, call, []) if names else []
+    if not expected:
         return []
-    expected = _step(owner, call, [])
-    if not expected or _is_same(_step(owner, call, names), expected):
-        return names if expected else []
+    if _is_same(_step(owner, call, names), expected):
+        return names
     return [name for name in names if _is_same(_step(owner, call, [name]), expected)]
 
 

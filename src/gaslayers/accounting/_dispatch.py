@@ -18,7 +18,8 @@ from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaslayers.accounting._parts import CalledParts
-from gaslayers.accounting._sandbox import Call, tensors_of
+from gaslayers.accounting._sandbox import Call
+from gaslayers.lean.modules import tensors_of
 
 CONVOLUTION, MATMUL, BACKWARD = "convolution", "matrix product", "backward"
 

@@ -21,7 +21,8 @@ from torch.utils import _pytree as pytree
 
 from gaslayers.accounting._handles import Handle, Values, all_handles
 from gaslayers.accounting._parts import CalledParts, named_parts
-from gaslayers.accounting._sandbox import Call, tensors_of
+from gaslayers.accounting._sandbox import Call
+from gaslayers.lean.modules import tensors_of
 
 _SCOPE = "part:"  # before the names of modules in the trace; the tracer's own have other names
 

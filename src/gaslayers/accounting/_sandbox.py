@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils import _pytree as pytree
 
 from gaslayers._checks import bad_type, bad_value
 from gaslayers.lean.engine.wrap import is_lean, unmark
+from gaslayers.lean.modules import tensors_of
 
 _COPY_ERRORS = (AttributeError, RuntimeError, TypeError, copy.Error, pickle.PicklingError)
 
@@ -46,11 +46,6 @@ class Call:
             yield from (t for t in module._buffers.values() if t is not None)
             yield from (t for t in vars(module).values() if isinstance(t, Tensor))
         yield from self.inputs()
-
-
-def tensors_of(tree: Any) -> list[Tensor]:
-    """Every tensor in nested tuples, lists and dicts."""
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def make_call(owner: str, module: Any, inputs: Any, kwargs: Any) -> Call:

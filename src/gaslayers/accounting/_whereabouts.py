@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
 )
 
 from gaslayers._watching import watches_only
-from gaslayers.accounting._sandbox import tensors_of
+from gaslayers.lean.modules import tensors_of
 
 _MARK = "gaslayers.accounting"
 

@@ -19,8 +19,9 @@ from gaslayers.accounting._examples import (
 )
 from gaslayers.accounting._fake import fake_twin, fake_zeros
 from gaslayers.accounting._rehearsal import OptimizerFactory
-from gaslayers.accounting._sandbox import Call, isolated, make_call, tensors_of
+from gaslayers.accounting._sandbox import Call, isolated, make_call
 from gaslayers.accounting.peak import check_callable, rehearse
+from gaslayers.lean.modules import tensors_of
 
 _OWNER = "max_batch_size"
 # A batch of one is special; 24 more, as in lean layers 2, 3, 4 or 8 values share a byte.

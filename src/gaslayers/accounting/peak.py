@@ -12,8 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from gaslayers._checks import bad_type, bad_value, check_int
 from gaslayers.accounting._fake import fake_twin
 from gaslayers.accounting._rehearsal import OptimizerFactory, Rehearsal
-from gaslayers.accounting._sandbox import Call, isolated, make_call, tensors_of
+from gaslayers.accounting._sandbox import Call, isolated, make_call
 from gaslayers.accounting.peak_report import PeakReport
+from gaslayers.lean.modules import tensors_of
 
 
 def check_callable(owner: str, argument: str, value: Any, *, optional: bool = True) -> None:

@@ -5,6 +5,7 @@ It is asked before every forward pass, and so in few steps.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.modules.module as torch_module
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
 
 from gaslayers._watching import is_watcher
 
@@ -24,6 +26,7 @@ PLAIN_KINDS = frozenset({Tensor, nn.Parameter, FakeTensor})
 """Classes of tensors whose operators mean what PyTorch's documentation says."""
 
 _KnownClass = TypeVar("_KnownClass", bound=type[nn.Module])
+_Module = TypeVar("_Module", bound=nn.Module)
 
 _known: dict[type[nn.Module], tuple[Any, ...]] = {}
 
@@ -165,3 +168,22 @@ def parameter_of(module: nn.Module, name: str) -> Tensor | None:
             return found
     found = getattr(module, name)  # computed: by a weight norm, by a functional call, in a replica
     return found
+
+
+def copied(module: _Module) -> _Module:
+    """A deep copy, also of a module that holds a tensor which it computed.
+
+    PyTorch copies no tensor with a graph, such as the weight of `torch.nn.utils.spectral_norm`.
+    """
+    made = {
+        id(value): value.detach().clone().requires_grad_(value.requires_grad)
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(module, made)
+
+
+def tensors_of(tree: Any) -> list[Tensor]:
+    """Every tensor in nested tuples, lists and dicts."""
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,9 +12,10 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from gaslayers._watching import watches_only
 from gaslayers.lean.engine.aside import reason_of_others
+from gaslayers.lean.modules import copied, tensors_of
 from gaslayers.penalties.penalty import Score, check_call, chosen_scores, reason_of_hooks
 from gaslayers.penalties.report import PenaltyReport, SmoothOperator
-from gaslayers.penalties.tape import Edge, Tape, tensors_of
+from gaslayers.penalties.tape import Edge, Tape
 
 
 class _Explaining(Tape):
@@ -99,7 +99,7 @@ def explain_penalty(
         if reason is not None:
             return PenaltyReport(method="double backward", operators=0, smooth=(), reason=reason)
         leaf = x.detach().requires_grad_()
-        run = _copied(discriminator) if isinstance(discriminator, nn.Module) else discriminator
+        run = copied(discriminator) if isinstance(discriminator, nn.Module) else discriminator
         with ExitStack() as stack:
             tape = stack.enter_context(_Explaining(leaf))
             if isinstance(run, nn.Module):
@@ -114,14 +114,3 @@ def explain_penalty(
     else:
         reason, method = f"each of {count} operators has a linear twin", "linearised"
     return PenaltyReport(method=method, operators=count, smooth=tuple(tape.smooth), reason=reason)
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    # PyTorch copies no tensor with a graph, such as the weight of torch.nn.utils.spectral_norm.
-    made = {
-        id(value): value.detach().clone().requires_grad_(value.requires_grad)
-        for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(module, made)

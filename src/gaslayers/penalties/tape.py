@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 import gaslayers.lean.rules
 import gaslayers.penalties.twins  # noqa: F401  # each fills its table
 from gaslayers._watching import takes_part
 from gaslayers.lean.engine.context import Saving, is_plain_kind
 from gaslayers.lean.engine.form import Form
+from gaslayers.lean.modules import tensors_of
 from gaslayers.lean.rerun import Precision
 from gaslayers.penalties.call import NO_TANGENT, Call, Twin
 from gaslayers.penalties.entries import INPUT, Entry
@@ -231,11 +231,6 @@ class Tape(Saving):
         self._known.add(edge[0])
         self._count += 1
         return number
-
-
-def tensors_of(values: Any) -> list[Tensor]:
-    """Those among any values."""
-    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def _edge(tensor: Any) -> Edge | None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers.penalties import r1_penalty
+from gaslayers.penalties.measures import MEASURES
+from gaslayers.study.config import RunConfig
 
 
 class DiscriminatorStep(nn.Module):
@@ -56,7 +58,19 @@ class DiscriminatorStep(nn.Module):
         real = real.detach().requires_grad_()
         logits = Logits(self.discriminator)(real)
         (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-        return gradient.flatten(1).square().sum(1).mean(), logits
+        return MEASURES["r1"](gradient), logits
+
+
+def make_discriminator_step(
+    config: RunConfig, discriminator: nn.Module, loss: nn.Module, *, memory_efficient: bool = True
+) -> DiscriminatorStep:
+    """The D step of a run, with its penalty."""
+    return DiscriminatorStep(
+        discriminator,
+        loss,
+        penalty_weight=None if config.penalty is None else config.penalty_weight,
+        memory_efficient=memory_efficient,
+    )
 
 
 class Logits(nn.Module):

@@ -52,11 +52,11 @@ def lightning_callback(watch: Watch, *, generator: str = "generator") -> Any:
 
         def on_train_batch_end(
             self,
-            trainer: Any,  # noqa: ARG002
-            pl_module: Any,  # noqa: ARG002
+            trainer: Any,  # noqa: ARG002  (Lightning's)
+            pl_module: Any,  # noqa: ARG002  (Lightning's)
             outputs: Any,
-            batch: Any,  # noqa: ARG002
-            batch_idx: int,  # noqa: ARG002
+            batch: Any,  # noqa: ARG002  (Lightning's)
+            batch_idx: int,  # noqa: ARG002  (Lightning's)
         ) -> None:
             keys = ("real_scores", "fake_scores", "discriminator_loss", "generator_loss")
             if not isinstance(outputs, Mapping) or not set(keys) <= set(outputs):

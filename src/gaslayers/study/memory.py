@@ -11,7 +11,7 @@ from gaslayers.lean.native import availability as native
 from gaslayers.losses import LSGANDiscriminatorLoss
 from gaslayers.models import build_discriminator
 from gaslayers.study.config import RunConfig
-from gaslayers.study.discriminator_step import DiscriminatorStep
+from gaslayers.study.discriminator_step import make_discriminator_step
 from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.randomness import seeded_init
 from gaslayers.study.records import MemoryPrediction, MemoryReading
@@ -41,12 +41,7 @@ def _predict(config: RunConfig) -> MemoryPrediction:
                 config.case, variant=config.variant, memory_efficient=is_lean
             )
         discriminator = discriminator.to(memory_format=torch.channels_last)
-        step = DiscriminatorStep(
-            discriminator,
-            loss,
-            penalty_weight=None if config.penalty is None else config.penalty_weight,
-            memory_efficient=is_lean,
-        )
+        step = make_discriminator_step(config, discriminator, loss, memory_efficient=is_lean)
         with native.switched_off():
             saved[is_lean] = saved_bytes(step, tuple(images))
             peaks[is_lean] = peak_memory(step, tuple(images), optimizer=optimizer).peak

@@ -14,7 +14,7 @@ from gaslayers.models import LSGANGenerator, build_discriminator
 from gaslayers.study.batches import RealBatches
 from gaslayers.study.config import SAMPLE_COUNT, RunConfig
 from gaslayers.study.data import Digits
-from gaslayers.study.discriminator_step import DiscriminatorStep, Logits
+from gaslayers.study.discriminator_step import Logits, make_discriminator_step
 from gaslayers.study.optimizers import make_optimizer
 from gaslayers.study.randomness import draw_noise, seeded_init
 from gaslayers.study.records import CurvePoint
@@ -93,11 +93,10 @@ class Game:
         # No graph through G: this step does not move it.
         with torch.no_grad():
             fake = self.generator(self._training_noise(iteration, 0))
-        config = self.config
-        step = DiscriminatorStep(
+        step = make_discriminator_step(
+            self.config,
             self.discriminator,
             self.discriminator_loss,
-            penalty_weight=None if config.penalty is None else config.penalty_weight,
             memory_efficient=self._memory_efficient,
         )
         self._descend(step(real, fake), self.discriminator_optimizer)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gaslayers._checks import bad_type, bad_value, check_choice, check_int
 from gaslayers.study.diagnosis import Reading, Thresholds, Verdict, diagnose
+from gaslayers.study.diagnosis.readings import slope_of_sigmoid
 from gaslayers.study.metrics import Evaluation
 
 Head = Literal["linear", "sigmoid"]
@@ -276,9 +277,7 @@ def _moments(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _slope(scores: Tensor) -> Tensor:
-    sigmoid = scores.sigmoid()
-    # The other factor is that of -x, where 1 - s rounds to 0 much sooner.
-    return (sigmoid * (-scores).sigmoid()).mean().float()
+    return slope_of_sigmoid(scores).mean().float()
 
 
 def _read_loss(loss: Any) -> Tensor:

@@ -6,7 +6,6 @@ are: a forward that is replaced on the object would run with the original's weig
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import sys
 import threading
@@ -14,7 +13,7 @@ from types import FrameType
 from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gaslayers._checks import bad_value, check_int, check_module
 from gaslayers._watching import watches_only
@@ -22,6 +21,7 @@ from gaslayers.lean.engine.aside import reason_to_step_aside
 from gaslayers.lean.engine.budget import Budget
 from gaslayers.lean.engine.context import Saving
 from gaslayers.lean.engine.recompute import Recompute, check_recompute, selection_of
+from gaslayers.lean.modules import copied
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -172,14 +172,7 @@ def make_lean(
 
 def _try(module: nn.Module, settings: _Settings, inputs: Any) -> None:
     """Run a copy, which decides within the budget."""
-    # PyTorch copies no tensor with a graph, such as the weight of torch.nn.utils.spectral_norm.
-    made = {
-        id(value): value.detach().clone().requires_grad_(value.requires_grad)
-        for part in module.modules()
-        for value in vars(part).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    twin = _mark(copy.deepcopy(module, made), settings)
+    twin = _mark(copied(module), settings)
     devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
         for _ in range(Budget.COUNTED):

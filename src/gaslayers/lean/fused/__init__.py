@@ -1,1 +1,1 @@
-"""Functions that our blocks run in place of several layers, each where it beats the engine."""
+"""Functions that our blocks run in place of several layers."""

@@ -26,12 +26,14 @@ from gaslayers.lean.rules.pure import run_pure
 
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
-_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d, *_TRANSPOSED)
+_NOT_TRANSPOSED = (F.conv1d, F.conv2d, F.conv3d)
+
+_CONVOLUTIONS = (*_NOT_TRANSPOSED, *_TRANSPOSED)
 
 MOST_CHEAP_READS = 48
 """A convolution that multiplies and adds at most so often for each value that it makes is as cheap
-as a norm: up to 4x4 cells of three channels. A processor does about 10 operations while a byte of
-memory travels, so that these take as long as reading and writing the map once."""
+as a norm: up to 4x4 cells of three channels. That is about as much as reading and writing the map
+once, by `gaslayers.lean.roofline.FLOPS_PER_BYTE`."""
 
 
 @rule(*_CONVOLUTIONS)
@@ -120,16 +122,15 @@ def _is_cheap(op: Operation) -> bool:
     Grouped convolutions take longer than their products say. Where cuDNN tries algorithms, it may
     choose another one for another thread, which rounds otherwise.
     """
+    if op.func not in _NOT_TRANSPOSED or op.argument(6, "groups", 1) != 1:
+        return False
     x, weight, bias = (op.argument(i, name) for i, name in enumerate(("input", "weight", "bias")))
     return (
-        op.func in _CONVOLUTIONS
-        and op.func not in _TRANSPOSED
-        and isinstance(weight, Tensor)
-        and is_known(weight)
+        is_known(weight)
         and (bias is None or is_known(bias))
         and (x.requires_grad or weight.requires_grad)
-        and 0 < weight.numel() <= MOST_CHEAP_READS * weight.shape[0]
-        and op.argument(6, "groups", 1) == 1
+        and weight.numel() > 0
+        and _reads(weight) <= MOST_CHEAP_READS
         and not (weight.is_cuda and torch.backends.cudnn.benchmark)
     )
 

@@ -57,7 +57,7 @@ def in_bands(
         - weight, bias, running_mean, running_var: (C,).
         - Output: as ``x``.
     """
-    if x.numel() == 0 or x.numel() == x.shape[1]:  # which the operator refuses
+    if x.numel() == x.shape[1]:  # which the operator refuses
         return torch.nn.functional.batch_norm(
             x, running_mean, running_var, weight, bias, True, momentum, eps
         )

@@ -105,14 +105,15 @@ def _expected_slope(mean: float, std: float) -> float:
     normal = mean + std * torch.linspace(-10.0, 10.0, 801, dtype=torch.float64)
     logistic = torch.linspace(-40.0, 40.0, 1601, dtype=torch.float64)
     if std <= 1e-6 * (1.0 + abs(mean)):
-        return _slope(torch.tensor(mean, dtype=torch.float64)).item()
+        return slope_of_sigmoid(torch.tensor(mean, dtype=torch.float64)).item()
     places = torch.cat([normal, logistic]).sort().values
     weights = torch.exp(-0.5 * ((places - mean) / std).square())
     whole = torch.trapezoid(weights, places)
-    return torch.trapezoid(weights * _slope(places), places).div(whole).item()
+    return torch.trapezoid(weights * slope_of_sigmoid(places), places).div(whole).item()
 
 
-def _slope(logits: torch.Tensor) -> torch.Tensor:
+def slope_of_sigmoid(logits: torch.Tensor) -> torch.Tensor:
+    """s(1 - s). By the sigmoid of -x, since 1 - s rounds to 0 much sooner."""
     return torch.sigmoid(logits) * torch.sigmoid(-logits)
 
 
