@@ -235,20 +235,69 @@ def test_switch_width_multiplier_sets_the_separable_branchs_width() -> None:
     assert changed("depthwise_inception_dense", width_multiplier=1.0) == set()
 
 
-def test_switch_inner_norm_takes_relu_and_norm_out_of_the_separable_convolutions() -> None:
-    names = changed("depthwise_inception", inner_norm=False)
+@pytest.mark.parametrize(
+    ("layer", "switch"), [("norm", "inner_norm"), ("activation", "inner_activation")]
+)
+def test_switch_takes_norm_or_relu_out_of_the_separable_convolutions(layer, switch) -> None:
+    names = changed("depthwise_inception", **{switch: False})
     steps = ("depthwise", "pointwise")
     assert names == {
-        f"stages.{i}.body.branches.1.conv.{step}.{layer}"
-        for i in range(4)
-        for step in steps
-        for layer in ("norm", "activation")
+        f"stages.{i}.body.branches.1.conv.{step}.{layer}" for i in range(4) for step in steps
     }
+    both = changed("depthwise_inception", inner_norm=False, inner_activation=False)
+    assert both > names
     coded = flipped("depthwise_inception").stages[0].body.branches[1].conv
     assert coded.order == "act_norm"
     for step in steps:
         assert coded.get_submodule(step).conv.bias is not None
         assert type(coded.get_submodule(step).norm).__name__ == "OffsetBatchNorm2d"
+
+
+@pytest.mark.parametrize("groups", [2, 8])
+def test_switch_groups_divides_the_plain_convolutions_from_the_second_stage_on(groups) -> None:
+    assert changed("original", groups=groups) == {f"stages.{i}.body.conv" for i in (1, 2, 3)}
+    network = flipped("original", groups=groups)
+    for stage, channels, width in zip(
+        network.stages[1:], (32, 64, 128), (64, 128, 256), strict=True
+    ):
+        assert stage.body.conv.weight.shape == (width, channels // groups, 3, 3)
+
+
+def test_switch_groups_is_refused_where_no_plain_convolution_is() -> None:
+    with pytest.raises(ValueError, match="must have 1 group in other cases than 'original', got 2"):
+        flipped("inception_8", groups=2)
+    switches = dataclasses.replace(VARIANTS["as_coded"], groups=8)
+    with pytest.raises(ValueError, match="groups"):
+        build_discriminator("original", switches=switches, base_filters=6)
+
+
+@pytest.mark.parametrize("case", ["original", "depthwise_inception"])
+def test_switch_spectral_norm_leaves_every_weight_a_largest_singular_value_of_one(case) -> None:
+    network = flipped(case, spectral_norm=True)
+    kinds = set()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            with torch.no_grad():
+                for _ in range(100):  # each reading in training mode is a step of power iteration
+                    weight = module.weight
+            # A matrix per group: its singular values are those of the convolution as a matrix.
+            groups = getattr(module, "groups", 1)
+            kinds.add(groups > 1)
+            matrices = weight.flatten(1).unflatten(0, (groups, -1))
+            largest = torch.linalg.matrix_norm(matrices, 2)
+            # The iteration comes from below, slowly where two singular values are alike.
+            torch.testing.assert_close(
+                largest, torch.ones_like(largest), rtol=1e-3, atol=0.0, msg=name
+            )
+    assert kinds == ({False, True} if "depthwise" in case else {False})
+
+
+def test_switch_spectral_norm_trains_the_raw_weights() -> None:
+    network = flipped("depthwise_inception", spectral_norm=True)
+    network(torch.rand(4, 1, 28, 28)).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4])
@@ -373,6 +422,9 @@ def test_base_filters_scale_the_stages_of_every_case(case: str, variant: str) ->
             r"`depthwise_dense_layers` must be a bool, got 0",
         ),
         ({"width_multiplier": 0.0}, ValueError, r"`width_multiplier` must be > 0\.0, got 0\.0"),
+        ({"inner_activation": "no"}, TypeError, r"`inner_activation` must be a bool, got 'no'"),
+        ({"spectral_norm": 1}, TypeError, r"`spectral_norm` must be a bool, got 1"),
+        ({"groups": 0}, ValueError, r"`groups` must be >= 1, got 0"),
         ({"dense_blocks": 0}, ValueError, r"`dense_blocks` must be >= 1, got 0"),
         ({"transition_channels": 0}, ValueError, r"`transition_channels` must be >= 1, got 0"),
     ],

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from pydantic import ValidationError
 
@@ -22,6 +24,10 @@ OTHERS = {
     "loss_reduction": "mean",
     "penalty": "r1",
     "penalty_weight": 1.0,
+    "switches": {"norm": "none"},
+    "base_filters": 6,
+    "packing": 2,
+    "generator_ema": 0.99,
     "image_range": "symmetric",
     "shuffle": True,
     "log_every": 3,
@@ -47,6 +53,10 @@ def test_config_defaults_to_protocol_of_2018():
         "loss_reduction": "sum",
         "penalty": None,
         "penalty_weight": 5.0,
+        "switches": {},
+        "base_filters": None,
+        "packing": 1,
+        "generator_ema": None,
         "image_range": "unit",
         "shuffle": False,
         "log_every": 10,
@@ -72,6 +82,23 @@ def test_config_hash_covers_every_field(make_config):
         for name, value in OTHERS.items()
     }
     assert len(hashes | {make_config().config_hash}) == 1 + len(OTHERS)
+
+
+def test_config_of_a_switch_that_the_variant_has_is_that_of_the_variant(make_config):
+    plain = make_config()
+    same = make_config(switches={"head": "sigmoid", "groups": 1})
+    assert same == plain
+    assert same.config_hash == plain.config_hash
+    assert same.discriminator_switches == VARIANTS["as_coded"]
+    assert hash(same) == hash(plain)
+    other = make_config(switches={"width_multiplier": 1, "norm": "none"})
+    assert other.discriminator_switches == dataclasses.replace(
+        VARIANTS["as_coded"], width_multiplier=1.0, norm="none"
+    )
+    # An int and a float, and another order, are the same choice.
+    again = make_config(switches={"norm": "none", "width_multiplier": 1.0})
+    assert again.config_hash == other.config_hash
+    assert RunConfig.model_validate_json(other.model_dump_json()) == other
 
 
 def test_config_hash_is_same_for_equal_configs(make_config):
@@ -126,6 +153,17 @@ def test_config_name_is_case_variant_and_seed(make_config):
             },
             "penalty_weight\n.*greater than 0",
         ),
+        ({"switches": {"norms": "live"}}, "switches\n.*keys among norm, .*, not norms"),
+        (
+            {"switches": {"norm": "lively"}},
+            "switches\n.*`norm` must be one of 'frozen', .*'lively'",
+        ),
+        ({"switches": {"inner_norm": 1}}, "switches\n.*`inner_norm` must be a bool, got 1"),
+        ({"base_filters": 3}, "base_filters\n.*multiple of 2"),
+        ({"base_filters": 0}, "base_filters\n.*greater than or equal to 2"),
+        ({"packing": 3}, "\n.*should divide batch_size, 4"),
+        ({"packing": 0}, "packing\n.*greater than or equal to 1"),
+        ({"generator_ema": 1.0}, "generator_ema\n.*less than 1"),
         ({"optimizer": "sgd"}, "optimizer\n.*'rmsprop_tf', 'rmsprop' or 'adam'"),
         ({"log_every": 0}, "log_every\n.*greater than or equal to 1"),
         ({"sample_every": 0}, "sample_every\n.*greater than or equal to 1"),

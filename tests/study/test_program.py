@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gaslayers.models import cases
-from gaslayers.study import program, training
+from gaslayers.study import networks, program, training
 from gaslayers.study.optimizers import TensorFlowRMSprop
 from gaslayers.study.program import code_hash
 
@@ -146,15 +146,15 @@ def test_code_hash_differs_where_the_program_computes_otherwise(fresh_hash, monk
 def test_code_hash_is_that_of_the_plain_blocks(fresh_hash, monkeypatch):
     # A lean path runs other operators to the same result; here it is one that does nothing.
     before = fresh_hash()
-    build = training.build_discriminator
+    build = networks.build_discriminator
 
-    def build_lean(case, *, variant, memory_efficient):
-        network = build(case, variant=variant, memory_efficient=memory_efficient)
+    def build_lean(case, *, memory_efficient, **choices):
+        network = build(case, memory_efficient=memory_efficient, **choices)
         if memory_efficient:
             network.register_forward_pre_hook(lambda _, inputs: inputs[0] + 0)
         return network
 
-    monkeypatch.setattr(training, "build_discriminator", build_lean)
+    monkeypatch.setattr(networks, "build_discriminator", build_lean)
     assert fresh_hash() == before
 
 

@@ -80,7 +80,7 @@ def test_read_record_names_missing_file(folder):
     ("spoil", "match"),
     [
         (lambda text: text[: len(text) // 2], "Invalid JSON"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "schema_version"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "schema_version"),
         (lambda text: text.replace('"preset"', '"presets"'), "preset\n.*Field required"),
         (lambda text: text.replace('"finished"', '"excellent"'), "outcome\n"),
         (lambda text: text.replace('"inception_8"', '"inception_9"'), r"config\.case\n"),
@@ -97,7 +97,7 @@ def test_read_record_refuses_what_does_not_fit_schema(folder, record, spoil, mat
 
 def make_point(iteration, *values):
     names = list(CurvePoint.model_fields)[1:]
-    return CurvePoint(iteration=iteration, **dict(zip(names, values, strict=True)))
+    return CurvePoint(iteration=iteration, **dict(zip(names, values, strict=False)))
 
 
 readings = st.lists(st.floats(allow_nan=False), min_size=6, max_size=6)
@@ -121,9 +121,20 @@ def test_curves_are_csv_with_a_header(folder):
     folder.write_curves([make_point(0, 8.0, 4.0, 0.5, 0.25, -0.5, 0.125)])
     assert folder.curves_path.read_text() == (
         "iteration,discriminator_loss,generator_loss,"
+        "real_logit_mean,real_logit_std,fake_logit_mean,fake_logit_std,"
+        "real_slope,fake_slope,gradient_norm\n"
+        "0,8.0,4.0,0.5,0.25,-0.5,0.125,,,\n"
+    )
+
+
+def test_curves_of_earlier_records_are_read(folder):
+    folder.curves_path.parent.mkdir(parents=True, exist_ok=True)
+    folder.curves_path.write_text(
+        "iteration,discriminator_loss,generator_loss,"
         "real_logit_mean,real_logit_std,fake_logit_mean,fake_logit_std\n"
         "0,8.0,4.0,0.5,0.25,-0.5,0.125\n"
     )
+    assert folder.read_curves() == [make_point(0, 8.0, 4.0, 0.5, 0.25, -0.5, 0.125)]
 
 
 def test_samples_lie_row_by_row_without_gaps(folder):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gaslayers.models import VARIANTS
+from gaslayers.study import networks, training
 from gaslayers.study import replays as module
-from gaslayers.study import training
 from gaslayers.study.replays import StaleRecordError, replay
 from gaslayers.study.report.runs import Run, read_run
 
@@ -164,14 +164,12 @@ def test_record_of_another_processor_is_recognised(recorded, digits, fabric, mon
 
 
 def other_head(patch):
-    build = training.build_discriminator
+    build = networks.build_discriminator
     switches = dataclasses.replace(VARIANTS["as_coded"], head="linear")
     patch.setattr(
-        training,
+        networks,
         "build_discriminator",
-        lambda case, *, variant, memory_efficient: build(
-            case, switches=switches, memory_efficient=memory_efficient
-        ),
+        lambda case, **choices: build(case, **{**choices, "switches": switches}),
     )
 
 

@@ -80,8 +80,8 @@ def study(
     """
     console = Console()
     if threads is not None:
-        _set_threads(threads)
-    fabric = _start(device)
+        set_threads(threads)
+    fabric = start_fabric(device)
     if preset is None:
         preset = Preset("quick" if fabric.device.type == "cpu" else "faithful")
     if out is None:
@@ -129,7 +129,8 @@ def report(
         fail("report", error)
 
 
-def _start(device: Device) -> Fabric:
+def start_fabric(device: Device) -> Fabric:
+    """The device that an option names, as PyTorch finds it."""
     try:
         return Fabric(accelerator=device.value, devices=1)
     except RuntimeError as error:
@@ -137,7 +138,8 @@ def _start(device: Device) -> Fabric:
         raise typer.BadParameter(message, param_hint="--device") from error
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
+    """Set the threads of this process to what an option says."""
     most = os.cpu_count() or threads
     if not 1 <= threads <= most:
         message = f"Input should be greater than or equal to 1 and at most {most}, the processors "

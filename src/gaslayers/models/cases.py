@@ -23,6 +23,7 @@ from gaslayers.blocks._construction import Device, placed
 from gaslayers.models.discriminator import LARGEST_IMAGE, Discriminator
 from gaslayers.models.initialisation import SCHEMES
 from gaslayers.models.norms import FrozenNorm2d, OffsetBatchNorm2d
+from gaslayers.models.spectra import normalise_spectra
 from gaslayers.models.switches import VARIANTS, Switches
 
 NORMS: dict[str, NormLayer | None] = {
@@ -52,15 +53,17 @@ def _depthwise_inception(
         width_multiplier=width_multiplier,
         memory_efficient=memory_efficient,
     )
-    if not switches.inner_norm:
+    if not (switches.inner_norm or switches.inner_activation):
         return block
+    norm_layer = OffsetBatchNorm2d if switches.inner_norm else None
+    activation_layer = nn.ReLU if switches.inner_activation else None
     separable = functools.partial(
         DepthwiseConvNormAct,
         bias=True,
-        norm_layer=OffsetBatchNorm2d,
-        activation_layer=nn.ReLU,
-        inner_norm_layer=OffsetBatchNorm2d,
-        inner_activation_layer=nn.ReLU,
+        norm_layer=norm_layer,
+        activation_layer=activation_layer,
+        inner_norm_layer=norm_layer,
+        inner_activation_layer=activation_layer,
         order="act_norm",
         memory_efficient=memory_efficient,
     )
@@ -74,6 +77,7 @@ def _four_stages(
     switches: Switches,
     *,
     memory_efficient: MemoryEfficient,
+    first_block: BlockLayer | None = None,
 ) -> list[nn.Module]:
     """Stages of block, norm (not in the first), activation and 2x2 max pooling."""
     stages: list[nn.Module] = []
@@ -82,7 +86,7 @@ def _four_stages(
             DownBlock(
                 in_channels,
                 width,
-                block=block,
+                block=block if index > 0 or first_block is None else first_block,
                 norm_layer=NORMS[switches.norm] if index > 0 else None,
                 activation_layer=ACTIVATIONS[switches.activation],
                 pool_layer=SAME_MAX_POOL,
@@ -96,11 +100,13 @@ def _four_stages(
 def _plain(
     in_channels: int, filters: int, switches: Switches, *, memory_efficient: MemoryEfficient
 ) -> list[nn.Module]:
+    block = functools.partial(ConvNormAct, memory_efficient=bool(memory_efficient))
     return _four_stages(
         in_channels,
         (filters, 2 * filters, 4 * filters, 8 * filters),
-        functools.partial(ConvNormAct, memory_efficient=bool(memory_efficient)),
+        functools.partial(block, groups=switches.groups),
         switches,
+        first_block=block,
         memory_efficient=memory_efficient,
     )
 
@@ -211,7 +217,7 @@ def build_discriminator(
     Raises:
         TypeError: A size that is no int, switches that are no `Switches`.
         ValueError: An unknown case or variant, an image below 16 x 16, an odd number of
-            base filters.
+            base filters, groups that do not divide the filters or are not of ``"original"``.
 
     Note:
         Differs from the original: the dense blocks put old features first and the flattened
@@ -237,6 +243,9 @@ def build_discriminator(
     elif not isinstance(switches, Switches):
         remedy = "Change a variant's: dataclasses.replace(VARIANTS[...], norm='live')."
         raise bad_type(owner, "switches", "be Switches or None", switches, remedy)
+    if switches.groups > 1 and case != "original":
+        rule = "have 1 group in other cases than 'original'"
+        raise bad_value(owner, "switches", rule, switches.groups)
     build_stages, filters = _STAGES[case]
     if base_filters is not None:
         base_filters = check_int(owner, "base_filters", base_filters, minimum=2)
@@ -252,5 +261,7 @@ def build_discriminator(
             head=switches.head,
         )
         SCHEMES[switches.init](network)
+        if switches.spectral_norm:
+            normalise_spectra(network)
         put(network)
     return network

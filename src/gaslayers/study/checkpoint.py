@@ -46,6 +46,8 @@ def _optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> Iterato
 def _tensors(game: Game) -> dict[str, Tensor]:
     tensors = {f"generator.{k}": v for k, v in game.generator.state_dict().items()}
     tensors |= {f"discriminator.{k}": v for k, v in game.discriminator.state_dict().items()}
+    if game.generator_mean is not None:
+        tensors |= {f"generator_mean.{k}": v for k, v in game.generator_mean.state_dict().items()}
     tensors |= dict(_optimizer_tensors("generator_optimizer", game.generator_optimizer))
     tensors |= dict(_optimizer_tensors("discriminator_optimizer", game.discriminator_optimizer))
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -90,6 +92,8 @@ def load_checkpoint(
         raise CheckpointError(f"{path} does not fit this run: {fault}. {remedy}")
     game.generator.load_state_dict(_below(tensors, "generator."))
     game.discriminator.load_state_dict(_below(tensors, "discriminator."))
+    if game.generator_mean is not None:
+        game.generator_mean.load_state_dict(_below(tensors, "generator_mean."))
     _load_optimizer(game.generator_optimizer, _below(tensors, "generator_optimizer."))
     _load_optimizer(game.discriminator_optimizer, _below(tensors, "discriminator_optimizer."))
     return progress

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from gaslayers.models import CASES, VARIANTS
+from gaslayers.models import CASES, VARIANTS, Switches
 from gaslayers.study.rates import LARGEST_RATE, SMALLEST_RATE
 
 SAMPLE_COUNT = 32
 
 PENALTY_WEIGHT = 5.0
 """Half of the gamma of 10 with which Mescheder et al. (2018) train."""
+
+SWITCHES = tuple(field.name for field in dataclasses.fields(Switches))
+"""What may differ from a variant's discriminator."""
+
+_LATER: dict[str, Any] = {
+    "switches": {},
+    "base_filters": None,
+    "packing": 1,
+    "generator_ema": None,
+}
+"""Fields that came after the first records, by the value with which a run is as before them."""
 
 
 class RunConfig(BaseModel):
@@ -44,6 +67,16 @@ class RunConfig(BaseModel):
     )
     penalty_weight: float = Field(
         default=PENALTY_WEIGHT, gt=0, description="half of the papers' gamma"
+    )
+    switches: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr | None] = Field(
+        default={}, description="deviations from the variant's discriminator, by name"
+    )
+    base_filters: int | None = Field(
+        default=None, ge=2, multiple_of=2, description="of D; None: the case's own"
+    )
+    packing: int = Field(default=1, ge=1, description="images of a batch that D scores together")
+    generator_ema: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of the mean of G's weights, which is sampled"
     )
     image_range: Literal["unit", "symmetric"] = "unit"
     shuffle: bool = False
@@ -97,6 +130,47 @@ class RunConfig(BaseModel):
             raise PydanticCustomError("penalty", "Input goes with a penalty alone")
         return value
 
+    @field_validator("switches")
+    @classmethod
+    def _known_switches(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        variant = info.data.get("variant")
+        unknown = sorted(value.keys() - {*SWITCHES})
+        if unknown:
+            message = "Input should have keys among {known}, not {unknown}"
+            known = {"known": ", ".join(SWITCHES), "unknown": ", ".join(unknown)}
+            raise PydanticCustomError("switches", message, known)
+        if variant is None:
+            return value
+        try:
+            switches = dataclasses.replace(VARIANTS[variant], **value)
+        except (TypeError, ValueError) as error:
+            raise PydanticCustomError("switches", "{error}", {"error": str(error)}) from error
+        # One way to write a run: what the variant has already is no deviation.
+        own = dataclasses.asdict(VARIANTS[variant])
+        changed = dataclasses.asdict(switches)
+        changed["width_multiplier"] = float(changed["width_multiplier"])
+        return {name: changed[name] for name in SWITCHES if changed[name] != own[name]}
+
+    @model_validator(mode="after")
+    def _divisible_batch(self) -> RunConfig:
+        if self.batch_size % self.packing:
+            raise PydanticCustomError(
+                "packing",
+                "Input should divide batch_size, {size}",
+                {"size": self.batch_size},
+            )
+        return self
+
+    def __hash__(self) -> int:
+        """By content, which pydantic leaves out for fields that are dictionaries."""
+        return hash(self.model_dump_json())
+
+    @property
+    def discriminator_switches(self) -> Switches:
+        """Those of the variant, with this run's deviations."""
+        switches: dict[str, Any] = self.switches  # checked when the configuration was made
+        return dataclasses.replace(VARIANTS[self.variant], **switches)
+
     @property
     def name(self) -> str:
         """The name of the run's folder, which tells its case, variant, penalty and seed."""
@@ -106,7 +180,9 @@ class RunConfig(BaseModel):
     @property
     def config_hash(self) -> str:
         """SHA-256 of the canonical JSON of every field that has a say in the run."""
-        unused = {"penalty", "penalty_weight"} if self.penalty is None else set[str]()
+        unused = {name for name, value in _LATER.items() if getattr(self, name) == value}
+        if self.penalty is None:
+            unused |= {"penalty", "penalty_weight"}
         return hashlib.sha256(self.model_dump_json(exclude=unused).encode()).hexdigest()
 
     def is_logged(self, iteration: int) -> bool:

@@ -9,11 +9,10 @@ import torch
 from gaslayers.accounting import measure_peak, peak_memory, saved_bytes
 from gaslayers.lean.native import availability as native
 from gaslayers.losses import LSGANDiscriminatorLoss
-from gaslayers.models import build_discriminator
 from gaslayers.study.config import RunConfig
 from gaslayers.study.discriminator_step import make_discriminator_step
+from gaslayers.study.networks import make_discriminator
 from gaslayers.study.optimizers import make_optimizer
-from gaslayers.study.randomness import seeded_init
 from gaslayers.study.records import MemoryPrediction, MemoryReading
 from gaslayers.study.training import Game
 
@@ -30,16 +29,13 @@ def predict_discriminator_step(game: Game) -> MemoryPrediction:
 
 @functools.cache
 def _predict(config: RunConfig) -> MemoryPrediction:
-    size = (config.batch_size, 1, 28, 28)
+    size = (config.batch_size // config.packing, config.packing, 28, 28)
     images = [torch.zeros(size).contiguous(memory_format=torch.channels_last) for _ in range(2)]
     optimizer = functools.partial(make_optimizer, config=config)
     loss = LSGANDiscriminatorLoss(reduction=config.loss_reduction)
     saved, peaks = {}, {}
     for is_lean in (True, False):
-        with seeded_init(config.seed, "init of D"):
-            discriminator = build_discriminator(
-                config.case, variant=config.variant, memory_efficient=is_lean
-            )
+        discriminator = make_discriminator(config, memory_efficient=is_lean)
         discriminator = discriminator.to(memory_format=torch.channels_last)
         step = make_discriminator_step(config, discriminator, loss, memory_efficient=is_lean)
         with native.switched_off():

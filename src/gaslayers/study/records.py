@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torchvision.utils import make_grid
 
 from gaslayers.study.config import RunConfig
+from gaslayers.study.metrics.scores import Evaluation
 
 GRID_COLUMNS = 8
 
@@ -38,7 +39,11 @@ _LEFTOVER = re.compile(
 
 
 class CurvePoint(BaseModel):
-    """What was read after one iteration, on a fresh batch."""
+    """What was read after one iteration, on a fresh batch.
+
+    Older records lack the last three, and so do slopes of a linear head: `gaslayers.study.Watch`
+    says what they are.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
@@ -49,6 +54,9 @@ class CurvePoint(BaseModel):
     real_logit_std: float
     fake_logit_mean: float
     fake_logit_std: float
+    real_slope: float | None = None
+    fake_slope: float | None = None
+    gradient_norm: float | None = None
 
 
 class Machine(BaseModel):
@@ -87,11 +95,14 @@ class MemoryPrediction(BaseModel):
 
 
 class Record(BaseModel):
-    """The record of one finished run."""
+    """The record of one finished run.
+
+    The hash of hypotheses is that of the file which was there before the run.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     preset: str
     config: RunConfig
     config_hash: str
@@ -109,6 +120,8 @@ class Record(BaseModel):
     flops_convention: str
     memory: MemoryReading | None = None
     memory_predicted: MemoryPrediction | None = None
+    evaluation: Evaluation | None = None
+    hypotheses_sha256: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -155,7 +168,9 @@ class RunFolder:
     def read_curves(self) -> list[CurvePoint]:
         """Read all logged iterations in order."""
         with self.curves_path.open(newline="") as file:
-            return [CurvePoint.model_validate(row) for row in csv.DictReader(file)]
+            rows = csv.DictReader(file)
+            known = ({name: cell for name, cell in row.items() if cell != ""} for row in rows)
+            return [CurvePoint.model_validate(row) for row in known]
 
     def write_curves(self, curves: list[CurvePoint]) -> None:
         """Write all logged iterations; floats are written so that they read back the same."""

@@ -15,6 +15,7 @@ from gaslayers.study.checkpoint import Progress, load_checkpoint, save_checkpoin
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
 from gaslayers.study.memory import measure_discriminator_step, predict_discriminator_step
+from gaslayers.study.metrics.scores import Evaluation
 from gaslayers.study.program import code_hash
 from gaslayers.study.records import CurvePoint, Machine, Record, RunFolder
 from gaslayers.study.stopping import deferring_sigterm
@@ -35,6 +36,8 @@ def run(
     preset: str,
     on_iteration: OnIteration,
     shorter: RunConfig | None = None,
+    judged: bool = False,
+    hypotheses_sha256: str | None = None,
 ) -> Record:
     """Train, continuing from a checkpoint where there is one, and leave a finished run folder.
 
@@ -50,6 +53,8 @@ def run(
         preset: The preset's name, for the record.
         on_iteration: Called after each iteration.
         shorter: The configuration of the finished run in the folder that this one makes longer.
+        judged: Whether samples are judged at the end by every metric.
+        hypotheses_sha256: Of the file of hypotheses that the run is to test, for the record.
 
     Raises:
         CheckpointError: The folder holds a checkpoint that cannot be continued from.
@@ -80,6 +85,9 @@ def run(
         message = f"after {progress.next_iteration} iterations {error}"
     folder.write_curves(progress.curves)
     record = _make_record(game, digits, progress, preset=preset, message=message)
+    if judged and record.outcome == "finished":
+        record = record.model_copy(update={"evaluation": _judge(game)})
+    record = record.model_copy(update={"hypotheses_sha256": hypotheses_sha256})
     folder.write_record(record)
     return record
 
@@ -122,11 +130,18 @@ def _train(game: Game, folder: RunFolder, progress: Progress, on_iteration: OnIt
                 break
 
 
+def _judge(game: Game) -> Evaluation:
+    # Here, for it loads much that a run alone does not need.
+    from gaslayers.study.judging import judge_samples
+
+    return judge_samples(game)
+
+
 def _make_record(
     game: Game, digits: Digits, progress: Progress, *, preset: str, message: str
 ) -> Record:
     config = game.config
-    image = torch.zeros(1, 1, 28, 28, device=game.fabric.device)
+    image = torch.zeros(1, config.packing, 28, 28, device=game.fabric.device)
     cost = count(game.discriminator, (image,))
     latent = torch.zeros(2, game.generator.latent_size, device=game.fabric.device)
     done = progress.next_iteration
@@ -144,7 +159,7 @@ def _make_record(
         processor_seconds=progress.processor_seconds,
         discriminator_parameters=cost.params,
         generator_parameters=count(game.generator, (latent,)).params,
-        discriminator_forward_flops=config.batch_size * cost.flops,
+        discriminator_forward_flops=config.batch_size // config.packing * cost.flops,
         flops_convention=cost.convention,
         memory=measure_discriminator_step(game),
         memory_predicted=predict_discriminator_step(game),

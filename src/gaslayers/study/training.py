@@ -8,15 +8,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gaslayers.losses import LSGANDiscriminatorLoss, LSGANGeneratorLoss
-from gaslayers.models import LSGANGenerator, build_discriminator
 from gaslayers.study.batches import RealBatches
 from gaslayers.study.config import SAMPLE_COUNT, RunConfig
 from gaslayers.study.data import Digits
+from gaslayers.study.diagnosis.readings import slope_of_sigmoid
 from gaslayers.study.discriminator_step import Logits, make_discriminator_step
+from gaslayers.study.networks import make_discriminator, make_generator, pack
 from gaslayers.study.optimizers import make_optimizer
-from gaslayers.study.randomness import draw_noise, seeded_init
+from gaslayers.study.randomness import draw_noise
 from gaslayers.study.records import CurvePoint
 
 
@@ -40,16 +42,8 @@ class Game:
         self.config = config
         self.fabric = fabric
         self.batches = RealBatches(digits, config)
-        with seeded_init(config.seed, "init of G"):
-            generator = LSGANGenerator(
-                base_channels=config.generator_base_channels,
-                upsampling=config.generator_upsampling,
-                variant=config.generator_variant,
-            )
-        with seeded_init(config.seed, "init of D"):
-            discriminator = build_discriminator(
-                config.case, variant=config.variant, memory_efficient=memory_efficient
-            )
+        generator = make_generator(config)
+        discriminator = make_discriminator(config, memory_efficient=memory_efficient)
         # The convolutions are several times faster in this layout, on CPU and CUDA alike.
         layout = torch.channels_last
         self.generator = generator.to(fabric.device).to(memory_format=layout)
@@ -59,6 +53,23 @@ class Game:
         self.discriminator_loss = LSGANDiscriminatorLoss(reduction=config.loss_reduction)
         self.generator_loss = LSGANGeneratorLoss(reduction=config.loss_reduction)
         self._memory_efficient = memory_efficient
+        self.generator_mean: AveragedModel | None = None
+        if config.generator_ema is not None:
+            self.generator_mean = AveragedModel(
+                self.generator,
+                multi_avg_fn=get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]  # untyped
+                    config.generator_ema
+                ),
+                use_buffers=True,
+            )
+
+    @property
+    def sampled_generator(self) -> nn.Module:
+        """What images are judged of: G, or the mean of its weights."""
+        if self.generator_mean is None:
+            return self.generator
+        mean: nn.Module = self.generator_mean.module
+        return mean
 
     def iterate(self, iteration: int) -> None:
         """One D step, then the G steps, each with fresh noise.
@@ -86,6 +97,9 @@ class Game:
     def _to_device(self, images: Tensor) -> Tensor:
         return images.to(self.fabric.device, memory_format=torch.channels_last)
 
+    def _pack(self, images: Tensor) -> Tensor:
+        return pack(images, self.config.packing)
+
     def discriminator_step(self, iteration: int) -> None:
         """Move D on this iteration's real images and on fresh generated ones."""
         self.discriminator.requires_grad_(True)
@@ -99,15 +113,18 @@ class Game:
             self.discriminator_loss,
             memory_efficient=self._memory_efficient,
         )
-        self._descend(step(real, fake), self.discriminator_optimizer)
+        loss = step(self._pack(real), self._pack(fake))
+        self._descend(loss, self.discriminator_optimizer)
 
     def generator_step(self, iteration: int, move: int) -> None:
         """Move G by its ``move``-th step of this iteration."""
         # No gradients for D's weights: this step does not move them.
         self.discriminator.requires_grad_(False)
         fake = self.generator(self._training_noise(iteration, 1 + move))
-        loss = self.generator_loss(self.discriminator(fake))
+        loss = self.generator_loss(self.discriminator(self._pack(fake)))
         self._descend(loss, self.generator_optimizer)
+        if self.generator_mean is not None:
+            self.generator_mean.update_parameters(self.generator)
 
     def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         if not math.isfinite(loss.item()):
@@ -118,27 +135,36 @@ class Game:
 
     @torch.no_grad()
     def evaluate(self, iteration: int) -> CurvePoint:
-        """Both losses and the logits' mean and spread on a fresh batch."""
-        real = self._to_device(self.batches.evaluation(iteration))
+        """Losses, logits and the gradient at G's output, on a fresh batch."""
+        real = self._pack(self._to_device(self.batches.evaluation(iteration)))
         fake = _run_aside(self.generator, self._noise("evaluation z", iteration))
-        real_logits = _run_aside(Logits(self.discriminator), real)
-        fake_logits = _run_aside(Logits(self.discriminator), fake)
+        logits = Logits(self.discriminator)
+        real_logits = _run_aside(logits, real)
+        with torch.enable_grad():
+            fake.requires_grad_()
+            fake_logits = _run_aside(logits, self._pack(fake))
+            fake_scores = self.discriminator.activate(fake_logits)
+            generator_loss = self.generator_loss(fake_scores)
+            (gradient,) = torch.autograd.grad(generator_loss, fake)
         real_scores = self.discriminator.activate(real_logits)
-        fake_scores = self.discriminator.activate(fake_logits)
+        is_sigmoid = self.discriminator.head == "sigmoid"
         return CurvePoint(
             iteration=iteration,
             discriminator_loss=self.discriminator_loss(real_scores, fake_scores).item(),
-            generator_loss=self.generator_loss(fake_scores).item(),
+            generator_loss=generator_loss.item(),
             real_logit_mean=real_logits.mean().item(),
             real_logit_std=real_logits.std().item(),
             fake_logit_mean=fake_logits.mean().item(),
             fake_logit_std=fake_logits.std().item(),
+            real_slope=slope_of_sigmoid(real_logits).mean().item() if is_sigmoid else None,
+            fake_slope=slope_of_sigmoid(fake_logits).mean().item() if is_sigmoid else None,
+            gradient_norm=gradient.norm().item(),
         )
 
     @torch.no_grad()
     def sample(self) -> Tensor:
         """(32, 1, 28, 28) images in [0, 1] from the run's fixed noise."""
-        images = _run_aside(self.generator, self._noise("sample z", 0, SAMPLE_COUNT))
+        images = _run_aside(self.sampled_generator, self._noise("sample z", 0, SAMPLE_COUNT))
         return images.cpu().add(1.0).div(2.0).clamp(0.0, 1.0)
 
 

@@ -81,13 +81,13 @@ def readings_of_curves(
 ) -> list[Reading]:
     """Readings of a run of the study.
 
-    Its curves have no s(1 - s). It is estimated for a sigmoid head, by a normal distribution of
-    logits with the mean and the spread that were read.
+    The curves of older records have no s(1 - s). It is estimated for a sigmoid head, by a normal
+    distribution of logits with the mean and the spread that were read.
     """
     readings = []
     for point in points:
         reading = Reading(**point.model_dump())
-        if head == "sigmoid":
+        if head == "sigmoid" and point.real_slope is None:
             reading = replace(
                 reading,
                 real_slope=_expected_slope(point.real_logit_mean, point.real_logit_std),

@@ -2,7 +2,7 @@
 
 from gaslayers.study.metrics.classes import Classes, compare_classes
 from gaslayers.study.metrics.digit_network import DigitNetwork, load_digit_network
-from gaslayers.study.metrics.evaluation import Evaluation, evaluate
+from gaslayers.study.metrics.evaluation import evaluate
 from gaslayers.study.metrics.frechet import frechet_distance
 from gaslayers.study.metrics.kernel import kernel_distance
 from gaslayers.study.metrics.manifolds import Manifolds, compare_manifolds
@@ -14,7 +14,7 @@ from gaslayers.study.metrics.modes import (
     stack_digits,
 )
 from gaslayers.study.metrics.neighbours import nearest_ratio
-from gaslayers.study.metrics.scores import Score
+from gaslayers.study.metrics.scores import Evaluation, Score
 
 __all__ = [
     "Classes",

@@ -25,40 +25,10 @@ from gaslayers.study.metrics.kernel import kernel_distance
 from gaslayers.study.metrics.manifolds import compare_manifolds
 from gaslayers.study.metrics.neighbours import nearest_ratio
 from gaslayers.study.metrics.sampling import draw_images
-from gaslayers.study.metrics.scores import Score, Scores
+from gaslayers.study.metrics.scores import Evaluation, Score
 from gaslayers.study.randomness import make_generator
 
 _OWNER = "evaluate"
-
-
-class Evaluation(Scores):
-    """What `gaslayers.study.metrics.evaluate` found.
-
-    Every score stands beside its floor, which is of the same number of samples.
-
-    Args:
-        frechet_distance: See `gaslayers.study.metrics.frechet_distance`.
-        kernel_distance: See `gaslayers.study.metrics.kernel_distance`.
-        precision: See `gaslayers.study.metrics.Manifolds`; so are recall, density and coverage.
-        nearest_ratio: See `gaslayers.study.metrics.nearest_ratio`.
-        spread: The part of the pixels' variance that lies between images, over that of the real
-            ones; 0: all images are the same.
-        classes_seen: See `gaslayers.study.metrics.Classes`; so are the three that follow. None
-            where the features' module has no ``classify``.
-    """
-
-    frechet_distance: Score
-    kernel_distance: Score
-    precision: Score
-    recall: Score
-    density: Score
-    coverage: Score
-    nearest_ratio: Score
-    spread: Score
-    classes_seen: Score | None = None
-    total_variation: Score | None = None
-    reverse_kl: Score | None = None
-    classifier_score: Score | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from gaslayers.study.metrics.features import check_pair
 
@@ -61,6 +60,9 @@ def frechet_distance(generated: Any, real: Any) -> float:
         Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash
         Equilibrium", 2017, equation 6.
     """
+    # Here, for it loads much that reading a record does not need.
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
     on_generated, on_real = check_pair(_OWNER, generated, real)
     # A distributed run would gather the features of all processes, or wait for those for ever.
     metric = FrechetInceptionDistance(feature=Given(on_real.shape[1]), sync_on_compute=False)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.image.kid import poly_mmd
 
 from gaslayers._checks import check_int
 from gaslayers.study.metrics.features import check_pair
@@ -47,6 +46,9 @@ def kernel_distance(generated: Any, real: Any, *, subsets: int = 50, seed: int =
     References:
         Binkowski et al., "Demystifying MMD GANs", 2018, section 4.
     """
+    # Here, for it loads much that reading a record does not need.
+    from torchmetrics.image.kid import poly_mmd
+
     check_int(_OWNER, "subsets", subsets)
     check_int(_OWNER, "seed", seed, minimum=0)
     on_generated, on_real = check_pair(_OWNER, generated, real, least=2)

@@ -51,6 +51,36 @@ class Scores(BaseModel):
         return "\n".join(lines)
 
 
+class Evaluation(Scores):
+    """What `gaslayers.study.metrics.evaluate` found.
+
+    Every score stands beside its floor, which is of the same number of samples.
+
+    Args:
+        frechet_distance: See `gaslayers.study.metrics.frechet_distance`.
+        kernel_distance: See `gaslayers.study.metrics.kernel_distance`.
+        precision: See `gaslayers.study.metrics.Manifolds`; so are recall, density and coverage.
+        nearest_ratio: See `gaslayers.study.metrics.nearest_ratio`.
+        spread: The part of the pixels' variance that lies between images, over that of the real
+            ones; 0: all images are the same.
+        classes_seen: See `gaslayers.study.metrics.Classes`; so are the three that follow. None
+            where the features' module has no ``classify``.
+    """
+
+    frechet_distance: Score
+    kernel_distance: Score
+    precision: Score
+    recall: Score
+    density: Score
+    coverage: Score
+    nearest_ratio: Score
+    spread: Score
+    classes_seen: Score | None = None
+    total_variation: Score | None = None
+    reverse_kl: Score | None = None
+    classifier_score: Score | None = None
+
+
 BETTER: dict[str, Literal["lower", "higher", "near real"]] = {
     "frechet_distance": "lower",
     "kernel_distance": "lower",

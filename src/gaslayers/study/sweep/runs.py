@@ -1,10 +1,11 @@
-"""Many runs into one folder, one after the other, each exactly once."""
+"""Many runs, one after the other, each exactly once, whatever else works on them."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -29,6 +30,28 @@ class ForeignRunError(RuntimeError):
     """The folder holds a record that is not of this run: of another configuration, or damaged."""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A run that is to be made.
+
+    Args:
+        config: What it is.
+        folder: The folder of the study that it belongs to, which the run's own folder goes into.
+        preset: The preset's name, for its record.
+        hypotheses_sha256: Of the file of hypotheses that it is to test, for its record.
+    """
+
+    config: RunConfig
+    folder: Path
+    preset: str
+    hypotheses_sha256: str | None = None
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """Where its files go."""
+        return RunFolder(self.folder / self.config.name)
+
+
 def sweep(
     configs: Iterable[RunConfig],
     out: Path,
@@ -38,12 +61,7 @@ def sweep(
     preset: str,
     on_run: OnRun,
 ) -> list[Record]:
-    """Finish every run that is not finished yet and return all records, in the given order.
-
-    Several processes may sweep one folder: each run is done by the one that holds its lock, and
-    the locks of a killed process are free again. Runs that another process works on are put off
-    to the end and then waited for. A finished run of fewer iterations goes on to as many as are
-    asked for. SIGTERM saves the run that is training and ends the program with status 143.
+    """Finish every run of one study that is not finished yet, as `finish_all` does.
 
     Args:
         configs: The runs.
@@ -52,6 +70,32 @@ def sweep(
         fabric: Where the runs run.
         preset: The preset's name, for the records.
         on_run: Called when a run starts here.
+    """
+    planned = [Planned(config, out, preset) for config in configs]
+    return finish_all(planned, digits, fabric, on_run=on_run)
+
+
+def finish_all(
+    planned: Sequence[Planned],
+    digits: Digits,
+    fabric: Fabric,
+    *,
+    on_run: OnRun,
+    judged: bool = False,
+) -> list[Record]:
+    """Finish every run that is not finished yet and return all records, in the given order.
+
+    Several processes may work on the same runs: each run is done by the one that holds its lock,
+    and the locks of a killed process are free again. Runs that another process works on are put off
+    to the end and then waited for. A finished run of fewer iterations goes on to as many as are
+    asked for. SIGTERM saves the run that is training and ends the program with status 143.
+
+    Args:
+        planned: The runs.
+        digits: The real data.
+        fabric: Where the runs run.
+        on_run: Called when a run starts here.
+        judged: Whether samples are judged at the end of every run that ends here.
 
     Raises:
         ForeignRunError: The record of another configuration, or a damaged one, is in the way.
@@ -59,27 +103,25 @@ def sweep(
         Terminated: SIGTERM came.
         ValueError: A batch is larger than the data.
     """
-    configs = list(configs)
-    for config in configs:
-        check_batch_size(config, digits)
+    for one in planned:
+        check_batch_size(one.config, digits)
     with ending_at_sigterm():
-        for timeout, config in itertools.product((AT_ONCE, FOR_EVER), configs):
+        for timeout, one in itertools.product((AT_ONCE, FOR_EVER), planned):
             with contextlib.suppress(Timeout):
-                _finish(config, out, digits, fabric, preset=preset, on_run=on_run, timeout=timeout)
-    return [_read_record(RunFolder(out / config.name)) for config in configs]
+                _finish(one, digits, fabric, on_run=on_run, timeout=timeout, judged=judged)
+    return [_read_record(one.run_folder) for one in planned]
 
 
 def _finish(
-    config: RunConfig,
-    out: Path,
+    planned: Planned,
     digits: Digits,
     fabric: Fabric,
     *,
-    preset: str,
     on_run: OnRun,
     timeout: float,
+    judged: bool,
 ) -> None:
-    folder = RunFolder(out / config.name)
+    config, folder = planned.config, planned.run_folder
     folder.path.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.lock_path, timeout=timeout):
         shorter = None
@@ -96,9 +138,11 @@ def _finish(
             folder,
             digits,
             fabric,
-            preset=preset,
+            preset=planned.preset,
             on_iteration=on_iteration,
             shorter=shorter,
+            judged=judged,
+            hypotheses_sha256=planned.hypotheses_sha256,
         )
 
 

@@ -1,0 +1,18 @@
+"""Many runs: planned by a grid, made by several workers, each exactly once."""
+
+from gaslayers.study.sweep.grid import Family, Grid, read_grid
+from gaslayers.study.sweep.runs import ForeignRunError, OnRun, Planned, finish_all, sweep
+from gaslayers.study.sweep.workers import WorkerError, run_workers
+
+__all__ = [
+    "Family",
+    "ForeignRunError",
+    "Grid",
+    "OnRun",
+    "Planned",
+    "WorkerError",
+    "finish_all",
+    "read_grid",
+    "run_workers",
+    "sweep",
+]

@@ -1,0 +1,235 @@
+"""A grid of runs, read from a file: families of cases, variants, seeds and factors."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+)
+
+from gaslayers._checks import bad_value
+from gaslayers.models import CASES
+from gaslayers.study.config import PRESETS, SWITCHES, RunConfig, make_configs
+from gaslayers.study.sweep.runs import Planned
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_OWNER = "read_grid"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_OPTIONS = sorted(
+    {*RunConfig.model_fields, *SWITCHES} - {"case", "variant", "seed", "data_sha256", "switches"}
+)
+
+Value = StrictBool | StrictInt | StrictFloat | StrictStr
+"""Of an option or a factor."""
+
+
+class Family(BaseModel):
+    """Runs that differ in case, variant, seed and factors.
+
+    Args:
+        cases: By default all six.
+        variants: Of each case.
+        seeds: A list of them, or how many from 0 on.
+        preset: In place of the grid's.
+        options: Fields of `gaslayers.study.RunConfig`, and switches of the discriminator
+            (`gaslayers.models.Switches`), with a value that all runs have.
+        factors: The same with lists of values, of which every combination is run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: list[str] = list(CASES)
+    variants: list[str] = ["modern"]
+    seeds: list[int] = Field(min_length=1)
+    preset: str | None = None
+    options: dict[str, Value] = {}
+    factors: dict[str, list[Value]] = {}
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_seeds(cls, value: Any) -> Any:
+        is_count = isinstance(value, int) and not isinstance(value, bool)
+        return list(range(value)) if is_count else value
+
+
+class Grid(BaseModel):
+    """A grid of runs.
+
+    Args:
+        preset: Of families that name none.
+        hypotheses: A file of what the runs are to test, beside the grid's; its hash goes into every
+            record.
+        options: As those of a family, of all families that do not say otherwise.
+        families: By name, which is the name of their folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = "narrow"
+    hypotheses: str | None = None
+    options: dict[str, Value] = {}
+    families: dict[str, Family] = Field(min_length=1)
+    _hypotheses_sha256: str | None = PrivateAttr(default=None)
+
+    def plan(
+        self,
+        out: Path,
+        *,
+        data_sha256: str,
+        families: Sequence[str] = (),
+        seeds: Sequence[int] = (),
+    ) -> list[Planned]:
+        """Every run, by seed, so that a sweep that is stopped has the same seeds of all settings.
+
+        A family without factors is one study in ``out/<family>``. With factors there is a study for
+        each of their combinations, in ``out/<family>/<factor>_<value>-...``.
+
+        Args:
+            out: The sweep's folder.
+            data_sha256: Content of the digits.
+            families: By name; empty: all.
+            seeds: Those of them that are run; empty: all.
+
+        Raises:
+            ValueError: There is no such family, no run is left, or a run's configuration is
+                refused.
+        """
+        for name in families:
+            if name not in self.families:
+                rule = f"be among {', '.join(self.families)}"
+                raise bad_value("Grid.plan", "families", rule, name)
+        planned = [
+            run
+            for name in families or self.families
+            for run in self._plan_family(name, out, data_sha256)
+        ]
+        if seeds:
+            planned = [run for run in planned if run.config.seed in seeds]
+        if not planned:
+            raise bad_value("Grid.plan", "seeds", "leave a run", list(seeds))
+        return sorted(planned, key=lambda run: run.config.seed)
+
+    def _plan_family(self, name: str, out: Path, data_sha256: str) -> list[Planned]:
+        family = self.families[name]
+        preset = family.preset or self.preset
+        planned = []
+        for values in itertools.product(*family.factors.values()):
+            factors = dict(zip(family.factors, values, strict=True))
+            folder = out / name
+            if factors:
+                folder /= "-".join(f"{key}_{_spell(value)}" for key, value in factors.items())
+            try:
+                configs = make_configs(
+                    preset,
+                    cases=family.cases,
+                    variants=family.variants,
+                    seeds=family.seeds,
+                    data_sha256=data_sha256,
+                    options=_sort_options({**self.options, **family.options, **factors}),
+                )
+            except ValidationError as error:
+                raise _refuse(f"families.{name}", error) from error
+            planned += [
+                Planned(config, folder, preset, self._hypotheses_sha256) for config in configs
+            ]
+        return planned
+
+
+def read_grid(path: Path) -> Grid:
+    """Read a grid from a TOML file.
+
+    Raises:
+        FileNotFoundError: The file, or that of its hypotheses, is missing.
+        ValueError: It is no grid, which the message says of what.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "grid.toml"
+        >>> _ = path.write_text('''
+        ... [families.width]
+        ... cases = ["original"]
+        ... seeds = 3
+        ... factors.base_filters = [8, 16]
+        ... ''')
+        >>> planned = read_grid(path).plan(Path("out"), data_sha256="0" * 64)
+        >>> len(planned), planned[0].folder.as_posix(), planned[0].config.name
+        (6, 'out/width/base_filters_8', 'original-modern-seed0')
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        grid = Grid.model_validate(content)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise bad_value(_OWNER, str(path), "be TOML", str(error)) from error
+    except ValidationError as error:
+        raise _refuse(str(path), error) from error
+    _check_names("options", grid.options)
+    for name, family in grid.families.items():
+        _check_family(name, family, grid.preset)
+    if grid.hypotheses is None:
+        return grid
+    content = (path.parent / grid.hypotheses).read_bytes()
+    grid._hypotheses_sha256 = hashlib.sha256(content).hexdigest()
+    return grid
+
+
+def _check_family(name: str, family: Family, preset: str) -> None:
+    where = f"families.{name}"
+    if not _NAME.fullmatch(name):
+        rule = "have names of small letters, digits and underscores, for folders bear them"
+        raise bad_value(_OWNER, "families", rule, name)
+    if (family.preset or preset) not in PRESETS:
+        rule = f"be one of {', '.join(PRESETS)}"
+        raise bad_value(_OWNER, f"{where}.preset", rule, family.preset or preset)
+    _check_names(where, [*family.options, *family.factors])
+    for key, values in family.factors.items():
+        if key in family.options:
+            rule = "be either an option or a factor"
+            raise bad_value(_OWNER, f"{where}.{key}", rule, "both")
+        if not values or len({_spell(value) for value in values}) < len(values):
+            raise bad_value(_OWNER, f"{where}.{key}", "be values that differ", values)
+
+
+def _check_names(where: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in _OPTIONS:
+            rule = f"have options and factors among {', '.join(_OPTIONS)}"
+            raise bad_value(_OWNER, where, rule, name)
+
+
+def _sort_options(options: Mapping[str, Value]) -> dict[str, Any]:
+    """Options of the run, and among them those of the discriminator's switches."""
+    switches = {key: value for key, value in options.items() if key in SWITCHES}
+    rest = {key: value for key, value in options.items() if key not in SWITCHES}
+    return {**rest, "switches": switches}
+
+
+def _spell(value: Value) -> str:
+    """A value in the name of a folder."""
+    return str(value).lower()
+
+
+def _refuse(where: str, error: ValidationError) -> ValueError:
+    fault = error.errors(include_url=False)[0]
+    field = ".".join(map(str, fault["loc"]))
+    place = f"{where}.{field}" if field else where
+    return ValueError(f"{_OWNER}: `{place}`: {fault['msg']}, got {fault['input']!r}.")
