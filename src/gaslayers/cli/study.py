@@ -19,8 +19,10 @@ from gaslayers.study.config import PRESETS, make_configs
 from gaslayers.study.data import load_digits
 from gaslayers.study.progress import show_progress
 from gaslayers.study.report import write_report
+from gaslayers.study.report.audit import write_audit
 from gaslayers.study.stopping import TERMINATED, Terminated, ending_at_sigterm
 from gaslayers.study.sweep import ForeignRunError, sweep
+from gaslayers.study.sweep.grid import HYPOTHESES_FILE
 
 Preset = Enum("Preset", {preset: preset for preset in PRESETS}, type=str)  # type: ignore[misc]  # not static
 INTERRUPTED = 130
@@ -120,11 +122,14 @@ def study(
 
 
 def report(
-    out: Annotated[Path, typer.Argument(help="A folder that `gaslayers study` wrote.")],
+    folder: Annotated[
+        Path, typer.Argument(help="What `gaslayers study` or `gaslayers sweep` wrote.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="[default: the same folder]")] = None,
 ) -> None:
-    """Draw the pictures and tables of a study anew from its records."""
+    """Draw the pictures and tables of a study anew from its records, or judge those of a sweep."""
     try:
-        _draw(out, Console())
+        _draw(folder, Console(), out)
     except (OSError, ValueError) as error:
         fail("report", error)
 
@@ -162,6 +167,7 @@ def _refuse_option(error: ValidationError) -> NoReturn:
     raise typer.BadParameter(message, param_hint=option) from error
 
 
-def _draw(out: Path, console: Console) -> None:
-    for path in write_report(out):
+def _draw(folder: Path, console: Console, out: Path | None = None) -> None:
+    is_audit = (folder / HYPOTHESES_FILE).exists()
+    for path in (write_audit if is_audit else write_report)(folder, out):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)

@@ -22,7 +22,7 @@ _SECONDS_BETWEEN_LINES = 60.0
 
 def sweep(
     grid: Annotated[Path, typer.Option(help="A TOML file of families of runs.")],
-    out: Annotated[Path, typer.Option(help="The folder of the sweep.")] = Path("gaslayers-sweep"),
+    out: Annotated[Path | None, typer.Option(help="[default: the folder of the grid]")] = None,
     family: Annotated[list[str] | None, typer.Option(help="Repeatable. [default: all]")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: all]")] = None,
     workers: Annotated[
@@ -51,13 +51,16 @@ def sweep(
     is_cpu = fabric.device.type == "cpu"
     try:
         digits = load_digits(data, download=download)
-        planned = read_grid(grid).plan(
-            out, data_sha256=digits.sha256, families=family or (), seeds=seed or ()
+        found = read_grid(grid)
+        folder = grid.parent if out is None else out
+        planned = found.plan(
+            folder, data_sha256=digits.sha256, families=family or (), seeds=seed or ()
         )
         if plan:
             for one in planned:
                 console.print(str(one.run_folder.path), highlight=False, soft_wrap=True)
             return
+        found.put_into(folder)
         run_workers(
             planned,
             digits,

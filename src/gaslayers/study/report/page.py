@@ -41,7 +41,7 @@ class Section:
     original_note: str
 
 
-def write_report(out: Path) -> list[Path]:
+def write_report(folder: Path, out: Path | None = None) -> list[Path]:
     """Draw a study's pictures and write its summary, all from the records of its finished runs.
 
     Runs that differ in case and seed alone share their pictures: ``generator_loss.png``,
@@ -50,32 +50,35 @@ def write_report(out: Path) -> list[Path]:
     ``summary.md`` and ``summary.html`` show all of them.
 
     Args:
-        out: The study's folder, which holds the runs' folders; the report goes there too.
+        folder: The study's folder, which holds the runs' folders.
+        out: Where the report goes; None: there, too.
 
     Returns:
         The files written.
 
     Raises:
-        TypeError: ``out`` is no path.
+        TypeError: An argument is no path.
         FileNotFoundError: No run is finished, or a finished one lacks a file.
         ValueError: A file of a finished run is damaged.
     """
-    if not isinstance(out, Path):
-        raise bad_type(OWNER, "out", "be a pathlib.Path", out)
-    study = read_study(out)
+    for argument, path in (("folder", folder), ("out", folder if out is None else out)):
+        if not isinstance(path, Path):
+            raise bad_type(OWNER, argument, "be a pathlib.Path", path)
+    target = folder if out is None else out
+    study = read_study(folder)
     suffixes = name_groups(study.groups)
     sections = [
         make_section(group, suffix) for group, suffix in zip(study.groups, suffixes, strict=True)
     ]
     files = {picture.name: picture.content for part in sections for picture in part.pictures}
-    environment = _environment()
+    environment = make_environment()
     for name in SUMMARIES:
         template = environment.get_template(f"{name}.j2")
         files[name] = template.render(sections=sections, unfinished=study.unfinished).encode()
     # The summaries come last: what they show is there already.
     for name, content in files.items():
-        write_atomically(out / name, content)
-    return [out / name for name in files]
+        write_atomically(target / name, content)
+    return [target / name for name in files]
 
 
 def draw_study_pictures(out: Path) -> list[Picture]:
@@ -120,7 +123,8 @@ def make_section(group: Group, suffix: str) -> Section:
     )
 
 
-def _environment() -> Environment:
+def make_environment() -> Environment:
+    """Where the templates of all pages are."""
     # Markdown knows HTML's entities, so that one escaping serves both.
     environment = Environment(
         loader=PackageLoader("gaslayers.study.report"),

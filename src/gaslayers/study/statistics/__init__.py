@@ -3,6 +3,7 @@
 A run that failed has no finite score. It is never left out: it counts as worse than any other.
 """
 
+from gaslayers.study.statistics.differences import newcombe
 from gaslayers.study.statistics.equivalence import Equivalence, tost
 from gaslayers.study.statistics.families import holm
 from gaslayers.study.statistics.power import equivalence_power, power_line, seeds_needed
@@ -15,6 +16,7 @@ __all__ = [
     "Summary",
     "equivalence_power",
     "holm",
+    "newcombe",
     "power_line",
     "seeds_needed",
     "summarise",

@@ -26,12 +26,17 @@ from pydantic import (
 from gaslayers._checks import bad_value
 from gaslayers.models import CASES
 from gaslayers.study.config import PRESETS, SWITCHES, RunConfig, make_configs
+from gaslayers.study.records import write_atomically
 from gaslayers.study.sweep.runs import Planned
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+GRID_FILE = "grid.toml"
+HYPOTHESES_FILE = "hypotheses.toml"
+"""Their names in the folder of a sweep."""
 
 _OWNER = "read_grid"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -89,7 +94,26 @@ class Grid(BaseModel):
     hypotheses: str | None = None
     options: dict[str, Value] = {}
     families: dict[str, Family] = Field(min_length=1)
+    _path: Path = PrivateAttr()
     _hypotheses_sha256: str | None = PrivateAttr(default=None)
+
+    def put_into(self, out: Path) -> None:
+        """Copy the grid and its hypotheses into the folder of a sweep, for who reads it alone.
+
+        Raises:
+            ValueError: The folder is that of a sweep with other hypotheses.
+        """
+        sources = {GRID_FILE: self._path}
+        if self.hypotheses is not None:
+            sources[HYPOTHESES_FILE] = self._path.parent / self.hypotheses
+            there = out / HYPOTHESES_FILE
+            if there.exists() and there.read_bytes() != sources[HYPOTHESES_FILE].read_bytes():
+                rule = f"have the hypotheses of the grid, {self.hypotheses}"
+                remedy = "Runs that were made for others do not answer them: choose another folder."
+                raise bad_value("Grid.put_into", "out", rule, str(there), remedy)
+        for name, source in sources.items():
+            if (out / name).resolve() != source.resolve():
+                write_atomically(out / name, source.read_bytes())
 
     def plan(
         self,
@@ -135,9 +159,7 @@ class Grid(BaseModel):
         planned = []
         for values in itertools.product(*family.factors.values()):
             factors = dict(zip(family.factors, values, strict=True))
-            folder = out / name
-            if factors:
-                folder /= "-".join(f"{key}_{_spell(value)}" for key, value in factors.items())
+            folder = out / name_folder(name, factors)
             try:
                 configs = make_configs(
                     preset,
@@ -182,6 +204,7 @@ def read_grid(path: Path) -> Grid:
         raise bad_value(_OWNER, str(path), "be TOML", str(error)) from error
     except ValidationError as error:
         raise _refuse(str(path), error) from error
+    grid._path = path
     _check_names("options", grid.options)
     for name, family in grid.families.items():
         _check_family(name, family, grid.preset)
@@ -190,6 +213,13 @@ def read_grid(path: Path) -> Grid:
     content = (path.parent / grid.hypotheses).read_bytes()
     grid._hypotheses_sha256 = hashlib.sha256(content).hexdigest()
     return grid
+
+
+def name_folder(family: str, factors: Mapping[str, Value]) -> Path:
+    """Where the runs of a family with these factors go, below the folder of the sweep."""
+    if not factors:
+        return Path(family)
+    return Path(family, "-".join(f"{name}_{_spell(value)}" for name, value in factors.items()))
 
 
 def _check_family(name: str, family: Family, preset: str) -> None:
