@@ -37,6 +37,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     # Of this site, in _ext/.
+    "audit_page",
     "benchmark_records",
     "block_diagram",
     "cost_chart",

@@ -143,7 +143,7 @@ def test_the_hypotheses_of_the_audit_are_about_runs_of_its_grid(tmp_path):
 
     from gaslayers.study.sweep import read_grid
 
-    folder = Path(__file__).parents[3] / "examples" / "audit"
+    folder = Path(__file__).parents[3] / "examples" / "records" / "audit"
     planned = read_grid(folder / "grid.toml").plan(tmp_path, data_sha256="0" * 64)
     there = {
         (run.folder.relative_to(tmp_path).as_posix(), run.config.case, run.config.seed)

@@ -1,6 +1,6 @@
 """The claims of a study, judged: hypotheses written before the runs, and verdicts read off them."""
 
-from gaslayers.study.audit.audit import Audit, ClaimVerdict, audit
+from gaslayers.study.audit.claims import Audit, ClaimVerdict, audit
 from gaslayers.study.audit.decisions import Decision
 from gaslayers.study.audit.hypotheses import Claim, Hypotheses, Question, Test, read_hypotheses
 from gaslayers.study.audit.settings import JudgedRun, Setting, read_settings
