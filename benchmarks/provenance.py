@@ -27,6 +27,7 @@ PACKAGES = {
     "thop": "thop",
     "kitsune": "torch-kitsune",
     "deepspeed": "deepspeed",
+    "prdc": "prdc",
     "gaslayers": "gaslayers",
 }
 """Distributions by the name that they are imported by."""

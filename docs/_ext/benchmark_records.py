@@ -4,7 +4,7 @@
 those whose titles have this in them. ``.. lean-summary:: lean_eager`` has a line for each piece of
 work. ``.. saving-record:: saving`` shows what `make_lean` keeps of other people's networks.
 ``.. penalty-record:: penalties`` shows gradient penalties. ``.. counting-record:: counting`` shows
-what other tools count.
+what other tools count. ``.. judging-record:: judging`` shows what metrics and a watch take.
 """
 
 from __future__ import annotations
@@ -267,6 +267,43 @@ class CountingRecord(_Record):
                 )
 
 
+class JudgingRecord(_Record):
+    """What it takes to judge a GAN."""
+
+    def measured(self, record: dict[str, Any]) -> str:
+        """How it was measured."""
+        return f" {record['threads']} threads, median of {record['repeats']} turns."
+
+    def tables(self, record: dict[str, Any]) -> Iterator[nodes.Node]:
+        """Manifold metrics beside the reference, and iterations with a watch."""
+        rows = [
+            [
+                name,
+                f"{row['seconds']:.1f} s",
+                _mebibytes(row, "process_bytes"),
+                f"{row['difference']:.0e}" if "difference" in row else "-",
+            ]
+            for name, row in record["manifolds"].items()
+        ]
+        title = (
+            "Precision, recall, density and coverage, "
+            f"{record['samples']:,} x {record['features']} features"
+        )
+        headings = ["by", "time", "process rises by", "largest difference"]
+        yield make_table(headings, rows, title=title)
+        rows = [
+            [
+                case,
+                f"{1000 * row['seconds']:.0f} ms",
+                f"{row['time_ratio']:.3f}",
+                f"{row['lowest']:.3f} to {row['highest']:.3f}",
+            ]
+            for case, row in record["watch"].items()
+        ]
+        headings = ["discriminator", "iteration", "with a watch, relative", "over the turns"]
+        yield make_table(headings, rows, title="An iteration with a watch that reads all of them")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("lean-record", LeanRecord)
@@ -274,4 +311,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("saving-record", SavingRecord)
     app.add_directive("penalty-record", PenaltyRecord)
     app.add_directive("counting-record", CountingRecord)
+    app.add_directive("judging-record", JudgingRecord)
     return {"parallel_read_safe": True}

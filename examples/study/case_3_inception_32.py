@@ -35,6 +35,7 @@ from gaslayers.study import (
     replay,
     run_case,
 )
+from gaslayers.study.audit import audit
 
 CASE = "inception_32"
 discriminator = build_discriminator(CASE, variant="as_coded")
@@ -102,3 +103,12 @@ pictures[1]
 # And as they follow each other:
 
 pictures[2]
+
+# %%
+# Over seeds
+# ----------
+#
+# One run decides nothing. :doc:`/results/audit/audit` judges the claims of 2018 over seeds. What it has on
+# this case so far, as coded and as one would train it today (``modern``):
+
+print(audit(Path("examples/records/audit")).about(CASE))

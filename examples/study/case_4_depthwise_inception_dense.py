@@ -36,6 +36,7 @@ from gaslayers.study import (
     replay,
     run_case,
 )
+from gaslayers.study.audit import audit
 
 CASE = "depthwise_inception_dense"
 discriminator = build_discriminator(CASE, variant="as_coded")
@@ -108,3 +109,12 @@ pictures[1]
 # And as they follow each other:
 
 pictures[2]
+
+# %%
+# Over seeds
+# ----------
+#
+# One run decides nothing. :doc:`/results/audit/audit` judges the claims of 2018 over seeds. What it has on
+# this case so far, as coded and as one would train it today (``modern``):
+
+print(audit(Path("examples/records/audit")).about(CASE))

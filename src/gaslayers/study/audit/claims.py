@@ -52,6 +52,18 @@ class Audit:
     claims: tuple[ClaimVerdict, ...]
     questions: tuple[tuple[Question, Decision], ...]
 
+    def about(self, case: str) -> str:
+        """What was found about one case: how its runs ended, and the tests that ask about it."""
+        lines = [str(setting) for setting in self.settings if setting.case == case]
+        for verdict in self.claims:
+            for when, decisions in verdict.decisions.items():
+                lines += [
+                    f"claim {verdict.claim.id}, {when}: {decision.word}. {decision.evidence}"
+                    for decision in decisions
+                    if decision.test.first.case == case
+                ]
+        return "\n".join(lines) or f"No run of {case} is finished."
+
 
 def audit(sweep: Path) -> Audit:
     """Judge the hypotheses of a sweep by its finished runs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,15 @@ class Setting:
     def first(self) -> Run:
         """The run of the lowest seed, for what all runs share."""
         return next(iter(self.runs.values())).run
+
+    def __str__(self) -> str:
+        """How its runs ended, in a line."""
+        healthy = len(self.runs) - len(self.failures())
+        middle = statistics.median(self.scores("frechet_distance").values())
+        return (
+            f"{self.title}: {healthy} of {len(self.runs)} runs healthy, "
+            f"Frechet distance {middle:.3g} in the median"
+        )
 
     def scores(self, metric: str) -> dict[int, float]:
         """By seed."""
