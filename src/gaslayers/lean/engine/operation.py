@@ -183,6 +183,8 @@ UNCHANGING = (
 )  # fmt: skip
 """Kinds of arguments that nobody changes between two calls."""
 
+_UNCHANGING = frozenset(UNCHANGING)
+
 
 class _Place(int):
     """Where a tensor stands among those that an operator is given again."""
@@ -193,11 +195,14 @@ class _Place(int):
 
 def _hollow(value: Any, op: Operation, origins: list[Origin]) -> Any:
     """An argument with places for its tensors, whose origins are added."""
+    kind = type(value)
+    if kind in _UNCHANGING:
+        return value
     if isinstance(value, Tensor):
         origins.append(op.origin(value))
         return _Place(len(origins) - 1)
-    if type(value) in (list, tuple):  # a copy: a list may be changed later
-        return type(value)([_hollow(part, op, origins) for part in value])
+    if kind in (list, tuple):  # a copy: a list may be changed later
+        return kind([_hollow(part, op, origins) for part in value])
     if not isinstance(value, UNCHANGING):
         raise NoOriginError
     return value

@@ -17,6 +17,10 @@ from gaslayers.lean.engine.forms import Again, Signs, View
 from gaslayers.lean.engine.whole import Hooks, Whole
 from gaslayers.lean.rerun import Precision
 
+LARGE_BYTES = 2**20
+"""A smaller map that is made again is held until the last one has read it. Of a larger one that is
+made again for each of them, memory is worth more than time."""
+
 Key: TypeAlias = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype, int]
 
 
@@ -30,6 +34,17 @@ def key_of(tensor: Tensor) -> Key:
         tensor.dtype,
         tensor._version,
     )
+
+
+def is_large(byte_count: int) -> bool:
+    """Whether a map's memory is worth more than the time of an operator on it."""
+    return byte_count >= LARGE_BYTES
+
+
+def is_parameter(tensor: Tensor) -> bool:
+    """Whether it is one; of most tensors the class alone tells, without PyTorch's own question."""
+    kind = type(tensor)
+    return kind is nn.Parameter or (kind is not Tensor and isinstance(tensor, nn.Parameter))
 
 
 class Origin:
@@ -76,9 +91,9 @@ class Origin:
         self.key = key
         self.operator, self.inputs, self.precision = operator, inputs, precision
         self.moved_bytes = moved_bytes
-        self.byte_count = tensor.numel() * tensor.element_size()
+        self.byte_count = tensor.nbytes
         self.held_bytes = tensor.untyped_storage().nbytes()  # as by a slice the whole of it
-        self.is_parameter = isinstance(tensor, nn.Parameter)
+        self.is_parameter = is_parameter(tensor)
         self.prefers_inputs = False
         self.is_dear = False
         self.held: Form | None = None
@@ -114,7 +129,12 @@ class Origin:
     @property
     def is_made_again(self) -> bool:
         """Whether somebody keeps its operator in its place."""
-        return self._again is not None and self._again() is not None
+        return self.found_again is not None
+
+    @property
+    def found_again(self) -> Again | None:
+        """The form that keeps its operator, where one does."""
+        return self._again() if self._again is not None else None
 
     def keep(self, tensor: Tensor, outer: Hooks | None) -> Whole:
         """Keep it whole."""
@@ -125,16 +145,20 @@ class Origin:
             signs.read_from(whole)
         return whole
 
-    def again(self, inputs: Sequence[Form]) -> Again:
-        """The form that runs its operator again, one for all who need it."""
-        form = self._again() if self._again is not None else None
+    def again(self, make_inputs: Callable[[], Sequence[Form]]) -> Again:
+        """The form that runs its operator again, one for all who need it.
+
+        Args:
+            make_inputs: Makes the forms of what the operator reads, where there is no form yet.
+        """
+        form = self.found_again
         if form is None:
             if self.operator is None:
                 raise AssertionError("Origin: there is no operator to run again")
-            form = Again(self.operator, inputs, self.key[3], self.key[4], self.precision)
+            form = Again(self.operator, make_inputs(), self.key[3], self.key[4], self.precision)
             self._again = weakref.ref(form)
         form.count_reader()
-        if self.is_dear:
+        if self.is_dear or not is_large(self.held_bytes):
             form.expect_use()
         return form
 

@@ -13,6 +13,7 @@ from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.forms import ShapeOnly
 from gaslayers.lean.engine.operation import Operation, is_small
 from gaslayers.lean.engine.table import rule
+from gaslayers.lean.engine.whole import Whole
 from gaslayers.lean.rules.norm_in_bands import can_be_in_bands, each_image_in_bands, in_bands
 from gaslayers.lean.rules.pure import add_pure
 
@@ -41,14 +42,16 @@ def _batch_norm(op: Operation) -> Any:
         scaling = *map(_copy, running), *numbers
         op.record(result, functools.partial(_evaluated, scaling, eps), [origin])
         return result
-    given = {p.untyped_storage()._cdata for p in (*running, weight, bias) if p is not None}
+    given = [p.untyped_storage()._cdata for p in (*running, weight, bias) if p is not None]
     statistics: list[Tensor] = []
+    channels = (x.shape[1],)
 
     def keep(saved: Tensor) -> Form | None:
-        is_line = saved.dim() == 1 and saved.numel() == x.shape[1]
-        if is_line and saved.untyped_storage()._cdata not in given:
+        if saved.shape != channels:
+            return None
+        if saved.untyped_storage()._cdata not in given:
             statistics.append(saved.detach())
-        return None
+        return Whole(saved, op.pass_.outer)
 
     if op.pass_.norms_in_bands and can_be_in_bands(x, eps, *running, weight, bias):
         momentum = op.argument(6, "momentum", 0.1)
@@ -89,19 +92,15 @@ def _is_affine(x: Tensor, statistics: list[Tensor], numbers: Any) -> bool:
 
 
 def _scaled(statistics: list[Tensor], numbers: Any, x: Tensor) -> Tensor:
-    """As the operator on a CPU does it.
+    """As the operator on a CPU does it: its evaluating form, by the batch's statistics.
 
-    It folds the statistics into a scale and an offset of float32, the offset by way of double.
+    Both multiply by the weight over the deviation, which here is a weight over one.
     """
     mean, inverse_std = statistics
     weight, bias = numbers
     scale = inverse_std if weight is None else inverse_std * weight
-    offset = mean.double() * scale.double()
-    offset = (-offset if bias is None else bias.double() - offset).float()
-    shape = (1, -1, *(1,) * (x.dim() - 2))
-    if x.dtype != torch.float32:
-        return torch.addcmul(offset.view(shape), x.float(), scale.view(shape)).to(x.dtype)
-    return torch.addcmul(offset.view(shape), x, scale.view(shape))
+    ones = torch.ones_like(mean)
+    return torch.native_batch_norm(x, scale, bias, mean, ones, False, 0.0, 0.0)[0]
 
 
 def _is_dense(x: Tensor) -> bool:

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gaslayers.lean.engine.bits import Bits
+from gaslayers.lean.engine.choice import form_again
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.forms import Signs
 from gaslayers.lean.engine.operation import Operation, is_known, is_small
+from gaslayers.lean.engine.provenance import Origin, is_large
 from gaslayers.lean.engine.table import rule
 from gaslayers.lean.native.bits import (
     ABOVE_ZERO,
@@ -71,16 +73,21 @@ def _relu(op: Operation) -> Any:
 def _leaky_relu(op: Operation) -> Any:
     slope = op.argument(1, "negative_slope", 0.01)
     in_place = op.func is torch._C._nn.leaky_relu_ or bool(op.argument(2, "inplace", False))
-    kind = _Rectifier(
+    kind = _leaky(slope, in_place)
+    if slope >= 0:
+        return _run(op, kind, in_place=in_place)
+    return run_in_place(op, kind.again) if in_place else run_pure(op)
+
+
+@functools.lru_cache(maxsize=64)
+def _leaky(slope: float, in_place: bool) -> _Rectifier:
+    return _Rectifier(
         ABOVE_ZERO,
         slope,
         in_place,
         functools.partial(_leaky_again, slope),
         functools.partial(_leaky_backward, slope, in_place),
     )
-    if slope >= 0:
-        return _run(op, kind, in_place=in_place)
-    return run_in_place(op, kind.again) if in_place else run_pure(op)
 
 
 def _leaky_again(
@@ -100,13 +107,17 @@ def _run(op: Operation, kind: _Rectifier, *, in_place: bool) -> Any:
     x = op.argument(0, "input")
     if not isinstance(x, Tensor) or not is_known(x):
         return op.run()
+    if in_place:
+        op.pass_.book.prepare_change(x)
+    origin = op.origin(x)
     is_fused = _can_be_fused(x, kind, in_place=in_place)
-    keep = _KeepSigns(op, x, kind, are_read=is_fused)
+    keep = _KeepSigns(op, origin, kind, in_place=in_place, are_read=is_fused)
     if is_fused:
         op.instead = functools.partial(_Rectify.apply, x, op, kind, keep, in_place)
-    result = run_in_place(op, kind.again, keep) if in_place else run_pure(op, keep)
+    result = op.run(keep)
+    made = keep.write_down(result)
     if keep.made is not None:
-        op.pass_.book.of(result).signs = keep.made
+        (made or op.pass_.book.of(result)).signs = keep.made
     return result
 
 
@@ -115,7 +126,7 @@ def _can_be_fused(x: Tensor, kind: _Rectifier, *, in_place: bool) -> bool:
 
     Of a leaf autograd wants values back. In place on a view it has rules that are its own.
     """
-    if not x.requires_grad or x.is_leaf or is_small(x) or not has_backward(x):
+    if not x.requires_grad or x.is_leaf or not is_large(x.nbytes) or not has_backward(x):
         return False
     if kind.slope == 0.0 and kind is not _RELU:  # a negative gradient times zero is -0.0
         return False
@@ -125,23 +136,47 @@ def _can_be_fused(x: Tensor, kind: _Rectifier, *, in_place: bool) -> bool:
 class _KeepSigns:
     """Keeps of a saved map on which side of zero its values are.
 
-    Where the map that PyTorch saves is kept anyway, nothing more is.
+    Where the map that PyTorch saves is kept anyway, or a map that is not large can be made again of
+    what is, nothing more is.
+
+    Args:
+        op: The operator.
+        origin: How its input came to be.
+        kind: Which of the two it is.
+        in_place: Whether it writes into its input.
+        are_read: As for `Signs`.
     """
 
-    def __init__(self, op: Operation, x: Tensor, kind: _Rectifier, *, are_read: bool) -> None:
-        self._outer, self._test, self._are_read = op.pass_.outer, kind.test, are_read
-        origin = None if kind.saves_result else op.pass_.book.find(x)
-        self._input: Form | None = None if origin is None else origin.kept
+    def __init__(
+        self, op: Operation, origin: Origin, kind: _Rectifier, *, in_place: bool, are_read: bool
+    ) -> None:
+        self._pass, self._kind, self._are_read = op.pass_, kind, are_read
+        # What was in the place before can be had again only if an operator that is known made it.
+        self._record = None if in_place and origin.operator is None else op.record
+        self._input = origin
+        self._result: Origin | None = None
         # Weak, since autograd lets go of what it saves, and of a function's context later.
         self.made: weakref.ref[Signs] | None = None
+
+    def write_down(self, result: Tensor) -> Origin | None:
+        """Write down how the result came to be, once."""
+        if self._result is None and self._record is not None:
+            self._result = self._record(result, self._kind.again, [self._input])
+        return self._result
 
     def __call__(self, saved: Tensor) -> Form | None:
         if is_small(saved) or not saved.is_floating_point():
             return None
-        if self._input is not None:
-            form, self._input = self._input, None
-            return form
-        bits = Bits(saved, self._test, saved.dtype, outer=self._outer)
+        origin = self._input
+        if self._kind.saves_result:
+            origin = None if is_large(saved.nbytes) else self.write_down(saved)
+        elif origin.kept is not None:
+            return origin.kept
+        if origin is not None and not is_large(saved.nbytes):
+            form = form_again(self._pass.book, self._pass.outer, origin, most_bytes=0)
+            if form is not None:
+                return form
+        bits = Bits(saved, self._kind.test, saved.dtype, outer=self._pass.outer)
         signs = Signs(bits, are_read=self._are_read)
         self.made = weakref.ref(signs)
         return signs
