@@ -78,11 +78,11 @@ class _Choice:
         return self._build(origin)
 
     def _cost(self, origin: Origin, *, is_last: bool = False, steps: int = 0) -> _Cost:
-        if origin in self._seen:
+        if origin in self._seen or origin.kept is not None:
             return _NOTHING
         self._seen.add(origin)
-        if origin.kept is not None:
-            return _NOTHING
+        if origin.is_made_again:
+            return origin.remaking
         if origin.is_parameter:
             return _NOTHING if origin.tensor is not None else _Cost(kept=math.inf)
         if self._book.view_of_kept(origin) is not None:
@@ -100,11 +100,13 @@ class _Choice:
         if not is_last and is_there and (origin.held_bytes < kept or dear > MOST_DEAR):
             self._whole.add(origin)
             return _Cost(kept=origin.held_bytes)
+        origin.remaking = _Cost(0.0, moved, dear)
         return _Cost(kept, moved, dear)
 
     def _build(self, origin: Origin) -> Form:
-        if origin.is_parameter or origin.operator is None or origin.kept is not None:
-            return self._book.keep(origin, self._outer)
-        if origin in self._whole:
+        kept = origin.kept
+        if kept is not None:
+            return kept
+        if origin.is_parameter or origin.operator is None or origin in self._whole:
             return self._book.keep(origin, self._outer)
         return origin.again(lambda: [self._build(read) for read in origin.inputs])

@@ -90,10 +90,10 @@ class Saving(TorchFunctionMode):
         """The form in which a saved tensor is kept."""
         if is_parameter(tensor) or not is_known(tensor):
             return Whole(tensor, self.pass_.outer)
-        if self.operation is not None:
-            form = self.operation.form_of(tensor)
-            if form is not None:
-                return form
+        keep = None if self.operation is None else self.operation.keep
+        form = None if keep is None else keep(tensor)
+        if form is not None:
+            return form
         if is_small(tensor):
             return Whole(tensor, self.pass_.outer)
         if self._restored:

@@ -75,6 +75,7 @@ class Origin:
         "operator",
         "precision",
         "prefers_inputs",
+        "remaking",
         "signs",
     )
 
@@ -99,6 +100,7 @@ class Origin:
         self.held: Form | None = None
         self.holds: Sequence[Form] = ()
         self.signs: weakref.ref[Signs] | None = None
+        self.remaking: Any = None  # what it took to make it again when that was decided
         self._tensor = weakref.ref(tensor)
         self._storage = storage
         self._kept: weakref.ref[Whole] | None = None
@@ -123,7 +125,9 @@ class Origin:
     @property
     def kept(self) -> Whole | None:
         """The form that keeps it whole, where one does."""
-        whole = self._kept() if self._kept is not None else None
+        if self._kept is None:
+            return None
+        whole = self._kept()
         return None if whole is None or whole.is_changed else whole
 
     @property
