@@ -113,11 +113,11 @@ def _run(op: Operation, kind: _Rectifier, *, in_place: bool) -> Any:
     is_fused = _can_be_fused(x, kind, in_place=in_place)
     keep = _KeepSigns(op, origin, kind, in_place=in_place, are_read=is_fused)
     if is_fused:
-        op.instead = functools.partial(_Rectify.apply, x, op, kind, keep, in_place)
+        op.instead = functools.partial(_Rectify.apply, x, op, kind, keep.made, in_place)
     result = op.run(keep)
     made = keep.write_down(result)
-    if keep.made is not None:
-        (made or op.pass_.book.of(result)).signs = keep.made
+    if keep.made.signs is not None:
+        (made or op.pass_.book.of(result)).signs = keep.made.signs
     return result
 
 
@@ -131,6 +131,23 @@ def _can_be_fused(x: Tensor, kind: _Rectifier, *, in_place: bool) -> bool:
     if kind.slope == 0.0 and kind is not _RELU:  # a negative gradient times zero is -0.0
         return False
     return not (in_place and x._is_view())
+
+
+class _Made:
+    """What was kept of a map's signs: weak, since a function lets go of its context later."""
+
+    __slots__ = ("signs",)
+
+    def __init__(self) -> None:
+        self.signs: weakref.ref[Signs] | None = None
+
+    @property
+    def bits(self) -> Bits:
+        """The bits."""
+        signs = None if self.signs is None else self.signs()
+        if signs is None or signs.bits is None:
+            raise AssertionError("ReLU: there are no bits")
+        return signs.bits
 
 
 class _KeepSigns:
@@ -155,8 +172,7 @@ class _KeepSigns:
         self._record = None if in_place and origin.operator is None else op.record
         self._input = origin
         self._result: Origin | None = None
-        # Weak, since autograd lets go of what it saves, and of a function's context later.
-        self.made: weakref.ref[Signs] | None = None
+        self.made = _Made()
 
     def write_down(self, result: Tensor) -> Origin | None:
         """Write down how the result came to be, once."""
@@ -178,16 +194,8 @@ class _KeepSigns:
                 return form
         bits = Bits(saved, self._kind.test, saved.dtype, outer=self._pass.outer)
         signs = Signs(bits, are_read=self._are_read)
-        self.made = weakref.ref(signs)
+        self.made.signs = weakref.ref(signs)
         return signs
-
-    @property
-    def bits(self) -> Bits:
-        """Those that were kept."""
-        signs = None if self.made is None else self.made()
-        if signs is None or signs.bits is None:
-            raise AssertionError("_KeepSigns: there are no bits")
-        return signs.bits
 
 
 class _Rectify(torch.autograd.Function):
@@ -203,7 +211,7 @@ class _Rectify(torch.autograd.Function):
         x: Tensor,
         op: Operation,
         kind: _Rectifier,
-        keep: _KeepSigns,
+        made: _Made,
         in_place: bool,
     ) -> Tensor:
         """Call the operator, and save what it saves."""
@@ -211,7 +219,7 @@ class _Rectify(torch.autograd.Function):
         if in_place:
             ctx.mark_dirty(x)
         ctx.set_materialize_grads(False)
-        ctx.kind, ctx.keep = kind, keep
+        ctx.kind, ctx.made = kind, made
         ctx.save_for_backward(result if kind.saves_result else x)
         return result
 
@@ -260,7 +268,7 @@ def _gradient(ctx: Any, grad: Tensor, saved: Tensor) -> Tensor:
             made: Tensor = _RectifyBackward.apply(grad, saved, kind)
             return made
         return kind.backward(grad, saved)
-    bits: Bits = ctx.keep.bits
+    bits: Bits = ctx.made.bits
     if grad.stride() == bits.stride:
         try:
             return rectify_backward(grad, saved, kind.slope)
