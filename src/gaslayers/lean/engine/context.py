@@ -20,7 +20,7 @@ from gaslayers.lean.engine.provenance import Key, Provenance, is_parameter, key_
 from gaslayers.lean.engine.recompute import Selection, selection_of
 from gaslayers.lean.engine.table import RULES
 from gaslayers.lean.engine.version import Version
-from gaslayers.lean.engine.whole import Whole
+from gaslayers.lean.engine.whole import Small, Whole
 from gaslayers.lean.modules import PLAIN_KINDS
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Saving(TorchFunctionMode):
         if form is not None:
             return form
         if is_small(tensor):
-            return Whole(tensor, self.pass_.outer)
+            return Small(tensor, self.pass_.outer)
         if self._restored:
             known = self._restored.get(key_of(tensor))
             form = None if known is None or known[0]() is None else known[1]()

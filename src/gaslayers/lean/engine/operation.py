@@ -20,8 +20,9 @@ from gaslayers.lean.rerun import Precision
 Keep: TypeAlias = Callable[[Tensor], Form | None]
 """In which form an operator's saved tensor is kept; None: as any other."""
 
-SMALLEST_BYTES = 4096
-"""Smaller tensors are kept whole: the work on a form would cost more than it is worth."""
+SMALLEST_BYTES = 2**14
+"""Smaller tensors are kept whole: the work on a form would cost more than it is worth. That
+work takes about as long whatever the size."""
 
 
 MUCH_LARGER = 4
@@ -137,6 +138,7 @@ class Operation:
         moved_bytes: int | None = None,
         prefers_inputs: bool = False,
         is_dear: bool = False,
+        is_fresh: bool = False,
     ) -> Origin | None:
         """Write down that an operator gives the result back from its inputs.
 
@@ -148,6 +150,7 @@ class Operation:
             prefers_inputs: Whether to keep the inputs rather than the result where that is as much:
                 others may need them, too.
             is_dear: Whether it takes as long as a convolution to run again.
+            is_fresh: Whether it makes its result in new memory, whatever it is given.
         """
         if not isinstance(result, Tensor) or not is_known(result) or is_small(result):
             return None
@@ -157,7 +160,7 @@ class Operation:
         if torch._C._is_any_autocast_enabled():
             precision = Precision.of(result)
         origin = self.pass_.book.record(result, operator, inputs, moved_bytes, precision)
-        origin.prefers_inputs, origin.is_dear = prefers_inputs, is_dear
+        origin.prefers_inputs, origin.is_dear, origin.is_fresh = prefers_inputs, is_dear, is_fresh
         most = origin.held_bytes // MUCH_LARGER
         origin.holds = [
             self.pass_.book.keep(read, self.pass_.outer)

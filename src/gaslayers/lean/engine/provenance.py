@@ -18,8 +18,8 @@ from gaslayers.lean.engine.whole import Hooks, Whole
 from gaslayers.lean.rerun import Precision
 
 LARGE_BYTES = 2**20
-"""A smaller map that is made again is held until the last one has read it. Of a larger one that is
-made again for each of them, memory is worth more than time."""
+"""A map of at most so many bytes that is made again is held until the last one has read it. A larger
+one is made again for each of them: its memory is worth more than the time."""
 
 Key: TypeAlias = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype, int]
 
@@ -38,7 +38,7 @@ def key_of(tensor: Tensor) -> Key:
 
 def is_large(byte_count: int) -> bool:
     """Whether a map's memory is worth more than the time of an operator on it."""
-    return byte_count >= LARGE_BYTES
+    return byte_count > LARGE_BYTES
 
 
 def is_parameter(tensor: Tensor) -> bool:
@@ -69,6 +69,7 @@ class Origin:
         "holds",
         "inputs",
         "is_dear",
+        "is_fresh",
         "is_parameter",
         "key",
         "moved_bytes",
@@ -96,7 +97,7 @@ class Origin:
         self.held_bytes = tensor.untyped_storage().nbytes()  # as by a slice the whole of it
         self.is_parameter = is_parameter(tensor)
         self.prefers_inputs = False
-        self.is_dear = False
+        self.is_dear = self.is_fresh = False
         self.held: Form | None = None
         self.holds: Sequence[Form] = ()
         self.signs: weakref.ref[Signs] | None = None
@@ -132,13 +133,9 @@ class Origin:
 
     @property
     def is_made_again(self) -> bool:
-        """Whether somebody keeps its operator in its place."""
-        return self.found_again is not None
-
-    @property
-    def found_again(self) -> Again | None:
-        """The form that keeps its operator, where one does."""
-        return self._again() if self._again is not None else None
+        """Whether somebody keeps its operator in its place, and what that reads as it was."""
+        form = self._again() if self._again is not None else None
+        return form is not None and not form.is_changed
 
     def keep(self, tensor: Tensor, outer: Hooks | None) -> Whole:
         """Keep it whole."""
@@ -155,7 +152,7 @@ class Origin:
         Args:
             make_inputs: Makes the forms of what the operator reads, where there is no form yet.
         """
-        form = self.found_again
+        form = self._again() if self._again is not None else None
         if form is None:
             if self.operator is None:
                 raise AssertionError("Origin: there is no operator to run again")

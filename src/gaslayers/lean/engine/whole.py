@@ -83,3 +83,11 @@ class Whole(Form):
         if version is not None and tensor._version != version:
             raise changed(tensor.type(), tensor.shape, tensor._version, version)
         return tensor
+
+
+class Small(Whole):
+    """A tensor for which another form would take more time than its bytes are worth."""
+
+    __slots__ = ()
+
+    reason = "small: kept whole"

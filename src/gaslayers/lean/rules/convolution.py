@@ -96,7 +96,8 @@ def _run_cheap(op: Operation, keep: Keep | None) -> Any:
     result = op.run(keep)
     is_onednn = torch._C._get_mkldnn_enabled()  # another kernel rounds otherwise
     again = functools.partial(_convolve_again, op.func, numbers, options, is_onednn)
-    op.record(result, again, [origin], is_dear=True)  # of two in a row one runs again
+    # Of two in a row one runs again.
+    op.record(result, again, [origin], is_dear=True, is_fresh=True)
     return result
 
 

@@ -40,7 +40,7 @@ def _batch_norm(op: Operation) -> Any:
         # The gradient of the input is that of a scaling, and reads no values of the input.
         result = op.run(functools.partial(_shape_of_map, x) if is_frozen else None)
         scaling = *map(_copy, running), *numbers
-        op.record(result, functools.partial(_evaluated, scaling, eps), [origin])
+        op.record(result, functools.partial(_evaluated, scaling, eps), [origin], is_fresh=True)
         return result
     given = [p.untyped_storage()._cdata for p in (*running, weight, bias) if p is not None]
     statistics: list[Tensor] = []
@@ -58,9 +58,9 @@ def _batch_norm(op: Operation) -> Any:
         op.instead = functools.partial(in_bands, x, weight, bias, *running, momentum, eps, op.pass_)
     result = op.run(keep)
     if _is_affine(x, statistics, numbers):
-        op.record(result, functools.partial(_scaled, statistics, numbers), [origin])
+        op.record(result, functools.partial(_scaled, statistics, numbers), [origin], is_fresh=True)
     elif x.dtype.itemsize >= 4:  # below, statistics are of one precision or another
-        op.record(result, functools.partial(_trained, numbers, eps), [origin])
+        op.record(result, functools.partial(_trained, numbers, eps), [origin], is_fresh=True)
     return result
 
 
@@ -126,7 +126,7 @@ def _instance_norm(op: Operation) -> Any:
         again = functools.partial(_of_each_image, numbers, eps)
     else:
         again = functools.partial(_of_running, (*map(_copy, running), *numbers), eps)
-    op.record(result, again, [origin])
+    op.record(result, again, [origin], is_fresh=True)
     return result
 
 

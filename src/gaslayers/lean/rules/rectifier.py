@@ -39,6 +39,7 @@ class _Rectifier:
         slope: What the gradient is multiplied by elsewhere.
         saves_result: Whether PyTorch saves the result for the backward pass, and not the input.
         again: The operator, not in place.
+        over: The operator in place.
         backward: PyTorch's own, from the gradient and what was saved or its signs.
     """
 
@@ -46,11 +47,8 @@ class _Rectifier:
     slope: float
     saves_result: bool
     again: Callable[..., Tensor]
+    over: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
-
-
-def _relu_again(input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  # PyTorch's name
-    return torch.relu(input)
 
 
 def _relu_backward(grad: Tensor, saved: Tensor) -> Tensor:
@@ -58,7 +56,7 @@ def _relu_backward(grad: Tensor, saved: Tensor) -> Tensor:
 
 
 # What is not above zero lets nothing through, and NaN is not known to be that.
-_RELU = _Rectifier(NOT_AT_MOST_ZERO, 0.0, True, _relu_again, _relu_backward)
+_RELU = _Rectifier(NOT_AT_MOST_ZERO, 0.0, True, torch.relu, torch.relu_, _relu_backward)
 
 
 @rule(F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -86,17 +84,20 @@ def _leaky(slope: float, in_place: bool) -> _Rectifier:
         slope,
         in_place,
         functools.partial(_leaky_again, slope),
+        functools.partial(torch._C._nn.leaky_relu_, negative_slope=slope),
         functools.partial(_leaky_backward, slope, in_place),
     )
 
 
-def _leaky_again(
-    slope: float,
-    input: Tensor,  # noqa: A002  # PyTorch's name
-    *_: Any,
-    **__: Any,
-) -> Tensor:
+def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
     return torch._C._nn.leaky_relu(input, slope)
+
+
+def _over(
+    kind: _Rectifier, before: Callable[..., Tensor], dtype: torch.dtype, *tensors: Tensor
+) -> Tensor:
+    """The operator in place on what another one makes."""
+    return kind.over(before(*tensors).to(dtype))
 
 
 def _leaky_backward(slope: float, saves_result: bool, grad: Tensor, saved: Tensor) -> Tensor:
@@ -167,32 +168,42 @@ class _KeepSigns:
     def __init__(
         self, op: Operation, origin: Origin, kind: _Rectifier, *, in_place: bool, are_read: bool
     ) -> None:
-        self._pass, self._kind, self._are_read = op.pass_, kind, are_read
-        # What was in the place before can be had again only if an operator that is known made it.
-        self._record = None if in_place and origin.operator is None else op.record
+        self._op, self._kind, self._in_place, self._are_read = op, kind, in_place, are_read
         self._input = origin
         self._result: Origin | None = None
         self.made = _Made()
 
     def write_down(self, result: Tensor) -> Origin | None:
         """Write down how the result came to be, once."""
-        if self._result is None and self._record is not None:
-            self._result = self._record(result, self._kind.again, [self._input])
+        if self._result is not None:
+            return self._result
+        origin, kind = self._input, self._kind
+        if not self._in_place:
+            self._result = self._op.record(result, kind.again, [origin])
+        elif origin.is_fresh and origin.precision is None and not torch._C._is_any_autocast_enabled():
+            # Nobody else has the input, which is written over again.
+            again = functools.partial(_over, kind, origin.operator, result.dtype)
+            moved, is_dear = origin.moved_bytes + result.nbytes, origin.is_dear
+            self._result = self._op.record(
+                result, again, origin.inputs, moved_bytes=moved, is_dear=is_dear
+            )
+        elif origin.operator is not None:  # else what was in its place is lost
+            self._result = self._op.record(result, kind.again, [origin])
         return self._result
 
     def __call__(self, saved: Tensor) -> Form | None:
         if is_small(saved) or not saved.is_floating_point():
             return None
-        origin = self._input
+        origin, pass_ = self._input, self._op.pass_
         if self._kind.saves_result:
             origin = None if is_large(saved.nbytes) else self.write_down(saved)
         elif origin.kept is not None:
             return origin.kept
         if origin is not None and not is_large(saved.nbytes):
-            form = form_again(self._pass.book, self._pass.outer, origin, most_bytes=0)
+            form = form_again(pass_.book, pass_.outer, origin, most_bytes=0)
             if form is not None:
                 return form
-        bits = Bits(saved, self._kind.test, saved.dtype, outer=self._pass.outer)
+        bits = Bits(saved, self._kind.test, saved.dtype, outer=pass_.outer)
         signs = Signs(bits, are_read=self._are_read)
         self.made.signs = weakref.ref(signs)
         return signs
