@@ -38,7 +38,7 @@ class Whole(Form):
         self._tensor: Tensor | None = tensor.detach()
         self._is_read = False
         self._before_change: Tensor | None = None
-        self.byte_count = tensor.nbytes
+        self.byte_count = tensor.numel() * tensor.element_size()
         self._version = None if tensor.is_inference() else tensor._version
         if outer is not None:
             pack, self._unpack = outer
