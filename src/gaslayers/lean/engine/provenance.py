@@ -18,8 +18,9 @@ from gaslayers.lean.engine.whole import Hooks, Whole
 from gaslayers.lean.rerun import Precision
 
 LARGE_BYTES = 2**20
-"""A map of at most so many bytes that is made again is held until the last one has read it. A larger
-one is made again for each of them: its memory is worth more than the time."""
+"""A map of at most so many bytes that is made again is held until the last one has read it.
+
+A larger one is made again for each of them: its memory is worth more than the time."""
 
 Key: TypeAlias = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype, int]
 

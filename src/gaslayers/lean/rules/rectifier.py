@@ -110,6 +110,8 @@ def _run(op: Operation, kind: _Rectifier, *, in_place: bool) -> Any:
         return op.run()
     if in_place:
         op.pass_.book.prepare_change(x)
+        if is_small(x):
+            return op.run()
     origin = op.origin(x)
     is_fused = _can_be_fused(x, kind, in_place=in_place)
     keep = _KeepSigns(op, origin, kind, in_place=in_place, are_read=is_fused)
@@ -132,6 +134,11 @@ def _can_be_fused(x: Tensor, kind: _Rectifier, *, in_place: bool) -> bool:
     if kind.slope == 0.0 and kind is not _RELU:  # a negative gradient times zero is -0.0
         return False
     return not (in_place and x._is_view())
+
+
+def _has_autocast(origin: Origin) -> bool:
+    """Whether it is on, or was when a tensor was made."""
+    return origin.precision is not None or torch._C._is_any_autocast_enabled()
 
 
 class _Made:
@@ -175,20 +182,19 @@ class _KeepSigns:
 
     def write_down(self, result: Tensor) -> Origin | None:
         """Write down how the result came to be, once."""
-        if self._result is not None:
-            return self._result
-        origin, kind = self._input, self._kind
-        if not self._in_place:
-            self._result = self._op.record(result, kind.again, [origin])
-        elif origin.is_fresh and origin.precision is None and not torch._C._is_any_autocast_enabled():
-            # Nobody else has the input, which is written over again.
-            again = functools.partial(_over, kind, origin.operator, result.dtype)
-            moved, is_dear = origin.moved_bytes + result.nbytes, origin.is_dear
-            self._result = self._op.record(
-                result, again, origin.inputs, moved_bytes=moved, is_dear=is_dear
-            )
-        elif origin.operator is not None:  # else what was in its place is lost
-            self._result = self._op.record(result, kind.again, [origin])
+        if self._result is None:
+            origin, kind = self._input, self._kind
+            if self._in_place and origin.is_fresh and not _has_autocast(origin):
+                # Nobody else has the input, which is written over again.
+                self._result = self._op.record(
+                    result,
+                    functools.partial(_over, kind, origin.operator, result.dtype),
+                    origin.inputs,
+                    moved_bytes=origin.moved_bytes + result.nbytes,
+                    is_dear=origin.is_dear,
+                )
+            elif not self._in_place or origin.operator is not None:  # else its input is lost
+                self._result = self._op.record(result, kind.again, [origin])
         return self._result
 
     def __call__(self, saved: Tensor) -> Form | None:
