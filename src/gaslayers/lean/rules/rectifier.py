@@ -183,28 +183,29 @@ class _KeepSigns:
     def write_down(self, result: Tensor) -> Origin | None:
         """Write down how the result came to be, once."""
         if self._result is None:
-            origin, kind = self._input, self._kind
-            if self._in_place and origin.is_fresh and not _has_autocast(origin):
+            origin, kind, before = self._input, self._kind, self._input.operator
+            if self._in_place and before and origin.is_fresh and not _has_autocast(origin):
                 # Nobody else has the input, which is written over again.
                 self._result = self._op.record(
                     result,
-                    functools.partial(_over, kind, origin.operator, result.dtype),
+                    functools.partial(_over, kind, before, result.dtype),
                     origin.inputs,
                     moved_bytes=origin.moved_bytes + result.nbytes,
                     is_dear=origin.is_dear,
                 )
-            elif not self._in_place or origin.operator is not None:  # else its input is lost
+            elif before or not self._in_place:  # else its input is lost
                 self._result = self._op.record(result, kind.again, [origin])
         return self._result
 
     def __call__(self, saved: Tensor) -> Form | None:
         if is_small(saved) or not saved.is_floating_point():
             return None
-        origin, pass_ = self._input, self._op.pass_
+        origin: Origin | None = self._input
+        pass_ = self._op.pass_
         if self._kind.saves_result:
             origin = None if is_large(saved.nbytes) else self.write_down(saved)
-        elif origin.kept is not None:
-            return origin.kept
+        elif self._input.kept is not None:
+            return self._input.kept
         if origin is not None and not is_large(saved.nbytes):
             form = form_again(pass_.book, pass_.outer, origin, most_bytes=0)
             if form is not None:
