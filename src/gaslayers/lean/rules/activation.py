@@ -92,17 +92,13 @@ def is_inside(values: Tensor, low: float, high: float, *, with_bounds: bool) -> 
         with_bounds: Whether it is `torch.clamp`; else it is `torch.nn.functional.hardtanh`.
     """
     if with_bounds and _clamp_passes_bounds():
-        return values <= high if math.isinf(low) else _at_least(values, low, high)
+        inside = values <= high
+        return inside if low == -math.inf else inside.logical_and_(values >= low)
     if with_bounds:
         return (values > low).logical_and_(values < high)
     # This kernel compares in float32, which a bound in fewer bits would not be equal to.
     values = values.float() if values.dtype.itemsize < 4 else values
     return (values <= low).logical_or_(values >= high).logical_not_()
-
-
-def _at_least(values: Tensor, low: float, high: float) -> Tensor:
-    inside = values >= low
-    return inside if math.isinf(high) else inside.logical_and_(values <= high)
 
 
 @functools.cache
