@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers import explain_saving, make_lean, saved_bytes
-from gaslayers.lean.engine import operation
+from gaslayers.lean.engine import operation, provenance
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operation, "SMALLEST_BYTES", 64)
+    monkeypatch.setattr(provenance, "LARGE_BYTES", 64)
 
 
 def critic() -> nn.Sequential:
@@ -164,3 +165,16 @@ def test_advice_that_would_do_harm_is_not_given(network: nn.Module) -> None:
     report = explain_saving(network, torch.randn(2, 3, 12, 12))
     assert report.could_be_in_place == ()
     assert report.could_be_joined == ()
+
+
+def test_a_small_tensor_says_why_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = nn.Sequential(nn.Linear(8, 8), nn.Tanh()), torch.randn(4, 8)
+    found = {}
+    for smallest in (64, 4096):
+        monkeypatch.setattr(operation, "SMALLEST_BYTES", smallest)
+        report = explain_saving(network, x)
+        (row,) = [row for row in report.rows if row.operator == "tanh"]
+        assert row.form == "whole"
+        found[smallest] = row.reason
+    assert found[4096] == "small: kept whole"
+    assert found[64] != found[4096]

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gaslayers import lean_saving
-from gaslayers.lean.engine import operation
+from gaslayers.lean.engine import operation, provenance
 from gaslayers.lean.rules import convolution
 from tests.lean.engine.networks import CHANNELS, JOINS, LAYERS, SIZE, Network, Step, networks
 from tests.lean.outcomes import draws
+
+LARGE_BYTES = [0, provenance.LARGE_BYTES]
+"""All maps are large, or none."""
 
 CHEAP_READS = st.sampled_from([0, convolution.MOST_CHEAP_READS])
 """Drawn convolutions read few channels: all of them are cheap, or none."""
@@ -63,9 +66,13 @@ def assert_equal(
     layout: torch.memory_format,
     recompute: str = "cheap",
     cheap_reads: int = convolution.MOST_CHEAP_READS,
+    large_bytes: int = provenance.LARGE_BYTES,
 ) -> None:
     expected = run(make, recompute=None, order=order, layout=layout)
-    with mock.patch.object(convolution, "MOST_CHEAP_READS", cheap_reads):
+    with (
+        mock.patch.object(convolution, "MOST_CHEAP_READS", cheap_reads),
+        mock.patch.object(provenance, "LARGE_BYTES", large_bytes),
+    ):
         found = run(make, recompute=recompute, order=order, layout=layout)
     if isinstance(expected, str) or isinstance(found, str):
         assert found == expected
@@ -83,6 +90,7 @@ def assert_equal(
     layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
     recompute=st.sampled_from(["cheap", "convolutions"]),
     cheap_reads=CHEAP_READS,
+    large_bytes=st.sampled_from(LARGE_BYTES),
 )
 def test_a_drawn_network_ends_as_without_the_engine(
     make: Callable[[], Network],
@@ -90,13 +98,22 @@ def test_a_drawn_network_ends_as_without_the_engine(
     layout: torch.memory_format,
     recompute: str,
     cheap_reads: int,
+    large_bytes: int,
 ) -> None:
-    assert_equal(make, order=order, layout=layout, recompute=recompute, cheap_reads=cheap_reads)
+    assert_equal(
+        make,
+        order=order,
+        layout=layout,
+        recompute=recompute,
+        cheap_reads=cheap_reads,
+        large_bytes=large_bytes,
+    )
 
 
+@pytest.mark.parametrize("large_bytes", LARGE_BYTES)
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("name", [*LAYERS, *JOINS])
-def test_each_layer_ends_as_without_the_engine(name: str, order: int) -> None:
+def test_each_layer_ends_as_without_the_engine(name: str, order: int, large_bytes: int) -> None:
     reads = (0,) if name in LAYERS else (0, 1)
     steps = (Step("batch norm", (0,)), Step(name, reads), Step("relu", (0,)), Step("conv", (0,)))
 
@@ -104,4 +121,4 @@ def test_each_layer_ends_as_without_the_engine(name: str, order: int) -> None:
         torch.manual_seed(1)
         return Network(steps, 1)
 
-    assert_equal(make, order=order, layout=torch.contiguous_format)
+    assert_equal(make, order=order, layout=torch.contiguous_format, large_bytes=large_bytes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from typing import NamedTuple
 
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.provenance import Origin, Provenance
@@ -19,8 +19,7 @@ MOST_DEAR = 1
 """A tensor is made again by at most so many convolutions, each of which runs again for it."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Cost:
+class _Cost(NamedTuple):
     """What it takes to make a tensor again.
 
     Args:
@@ -37,39 +36,53 @@ class _Cost:
 _NOTHING = _Cost()
 
 
-class Choice:
-    """The choice for one tensor: decided for it and all tensors on the way to it.
+def form_again(
+    book: Provenance, outer: Hooks | None, origin: Origin, most_bytes: float = math.inf
+) -> Form | None:
+    """The form that makes a tensor again; None: it is to be kept whole.
 
     A tensor is made again where what has to be kept for it, beyond what is kept already, is less
     than its own bytes, and where it is near.
+
+    Args:
+        book: The origins of the tensors that live.
+        outer: Hooks around the engine.
+        origin: Its own.
+        most_bytes: What may be kept for it beyond what is.
     """
+    if origin.operator is None or origin.kept is not None:
+        return None
+    view = book.view_of_kept(origin)
+    if view is not None:
+        return view
+    if origin.is_made_again:
+        return origin.again(list)  # whoever did so first has decided, and kept what it takes
+    return _Choice(book, outer).form(origin, most_bytes)
+
+
+class _Choice:
+    """The choice for one tensor: decided for it and all tensors on the way to it."""
 
     def __init__(self, book: Provenance, outer: Hooks | None) -> None:
         self._book, self._outer = book, outer
         self._whole: set[Origin] = set()
         self._seen: set[Origin] = set()
 
-    def form(self, origin: Origin) -> Form | None:
-        """The form that makes it again; None: it is to be kept whole."""
-        if origin.operator is None or origin.kept is not None:
-            return None
-        view = self._book.view_of_kept(origin)
-        if view is not None:
-            return view
+    def form(self, origin: Origin, most_bytes: float) -> Form | None:
         cost = self._cost(origin, is_last=True)
         limit = origin.held_bytes
         too_much = cost.kept > limit if origin.prefers_inputs else cost.kept >= limit
         too_far = cost.moved > MOST_MAPS_MOVED * origin.byte_count or cost.dear > MOST_DEAR
-        if too_much or too_far:
+        if too_much or too_far or cost.kept > most_bytes:
             return None
         return self._build(origin)
 
     def _cost(self, origin: Origin, *, is_last: bool = False, steps: int = 0) -> _Cost:
-        if origin in self._seen:
+        if origin in self._seen or origin.kept is not None:
             return _NOTHING
         self._seen.add(origin)
-        if origin.kept is not None:
-            return _NOTHING
+        if origin.is_made_again:
+            return origin.remaking
         if origin.is_parameter:
             return _NOTHING if origin.tensor is not None else _Cost(kept=math.inf)
         if self._book.view_of_kept(origin) is not None:
@@ -79,21 +92,21 @@ class Choice:
         if origin.operator is None or steps == MOST_STEPS:
             self._whole.add(origin)
             return _Cost(kept=origin.held_bytes if is_there else math.inf)
-        costs = [self._cost(read, steps=steps + 1) for read in origin.inputs]
-        cost = _Cost(
-            kept=sum(each.kept for each in costs),
-            moved=origin.moved_bytes + sum(each.moved for each in costs),
-            dear=origin.is_dear + max((each.dear for each in costs), default=0),
-        )
-        is_worse = origin.held_bytes < cost.kept or cost.dear > MOST_DEAR
-        if not is_last and is_there and is_worse:
+        kept, moved, dear = 0.0, origin.moved_bytes, 0
+        for read in origin.inputs:
+            each = self._cost(read, steps=steps + 1)
+            kept, moved, dear = kept + each.kept, moved + each.moved, max(dear, each.dear)
+        dear += origin.is_dear
+        if not is_last and is_there and (origin.held_bytes < kept or dear > MOST_DEAR):
             self._whole.add(origin)
             return _Cost(kept=origin.held_bytes)
-        return cost
+        origin.remaking = _Cost(0.0, moved, dear)
+        return _Cost(kept, moved, dear)
 
     def _build(self, origin: Origin) -> Form:
-        if origin.is_parameter or origin.operator is None or origin.kept is not None:
+        kept = origin.kept
+        if kept is not None:
+            return kept
+        if origin.is_parameter or origin.operator is None or origin in self._whole:
             return self._book.keep(origin, self._outer)
-        if origin in self._whole:
-            return self._book.keep(origin, self._outer)
-        return origin.again([self._build(read) for read in origin.inputs])
+        return origin.again(lambda: [self._build(read) for read in origin.inputs])

@@ -8,19 +8,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from gaslayers._watching import watches_only
 from gaslayers.lean.engine.aside import OWN, is_within, outer_hooks
-from gaslayers.lean.engine.choice import Choice
+from gaslayers.lean.engine.choice import form_again
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.operation import NoOriginError, Operation, Pass, is_known, is_small
-from gaslayers.lean.engine.provenance import Key, Provenance, key_of
+from gaslayers.lean.engine.provenance import Key, Provenance, is_parameter, key_of
 from gaslayers.lean.engine.recompute import Selection, selection_of
 from gaslayers.lean.engine.table import RULES
 from gaslayers.lean.engine.version import Version
-from gaslayers.lean.engine.whole import Whole
+from gaslayers.lean.engine.whole import Small, Whole
 from gaslayers.lean.modules import PLAIN_KINDS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Saving(TorchFunctionMode):
             saving = me()
             form = Whole(tensor) if saving is None else saving.pack(tensor)
             # The tensor itself tells, where it is there; hooks around the engine do not ask.
-            is_told = isinstance(form, Whole) or has_hooks or not is_known(tensor)
+            is_told = has_hooks or isinstance(form, Whole)
             return form, None if is_told else Version(tensor)
 
         def unpack(packed: _Packed) -> Tensor:
@@ -88,21 +88,21 @@ class Saving(TorchFunctionMode):
 
     def pack(self, tensor: Tensor) -> Form:
         """The form in which a saved tensor is kept."""
-        if not is_known(tensor):
+        if is_parameter(tensor) or not is_known(tensor):
             return Whole(tensor, self.pass_.outer)
-        if self.operation is not None:
-            form = self.operation.form_of(tensor)
-            if form is not None:
-                return form
-        if is_small(tensor) or isinstance(tensor, nn.Parameter):
-            return Whole(tensor, self.pass_.outer)
+        keep = None if self.operation is None else self.operation.keep
+        form = None if keep is None else keep(tensor)
+        if form is not None:
+            return form
+        if is_small(tensor):
+            return Small(tensor, self.pass_.outer)
         if self._restored:
             known = self._restored.get(key_of(tensor))
             form = None if known is None or known[0]() is None else known[1]()
             if form is not None:
                 return form
         origin = self.pass_.book.of(tensor)
-        form = Choice(self.pass_.book, self.pass_.outer).form(origin)
+        form = form_again(self.pass_.book, self.pass_.outer, origin)
         return self.pass_.book.keep(origin, self.pass_.outer, tensor) if form is None else form
 
     def remember(self, tensor: Tensor, form: Form) -> None:
@@ -132,7 +132,7 @@ class Saving(TorchFunctionMode):
         """Run an operator as its rule says."""
         kwargs = kwargs or {}
         rule = RULES.get(func)
-        if rule is None or not torch.is_grad_enabled() or not all(map(is_plain_kind, types)):
+        if rule is None or not (torch.is_grad_enabled() and PLAIN_KINDS.issuperset(types)):
             return func(*args, **kwargs)
         if (
             torch.compiler.is_compiling()

@@ -34,6 +34,11 @@ class Form(ABC):
         return self
 
     @property
+    def is_changed(self) -> bool:
+        """Whether something that is kept for it was changed in place since."""
+        return any(part.is_changed for part in self.parts)
+
+    @property
     def parts(self) -> Sequence[Form]:
         """The forms that it is made of."""
         return ()

@@ -1,6 +1,6 @@
 """The forms in which a saved tensor can be kept, each of which gives it back to the bit.
 
-- `Whole`: the tensor itself, with its version.
+- `Whole`: the tensor itself, with its version; `Small`: the same of one of few bytes.
 - `ShapeOnly`: nothing but sizes, for an operator whose backward pass reads no values.
 - `Bits`: one bit per element, of a tensor of two values or for one that reads which of two it is.
 - `View`: another view of memory that is kept whole.

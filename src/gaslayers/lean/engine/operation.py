@@ -20,8 +20,9 @@ from gaslayers.lean.rerun import Precision
 Keep: TypeAlias = Callable[[Tensor], Form | None]
 """In which form an operator's saved tensor is kept; None: as any other."""
 
-SMALLEST_BYTES = 4096
-"""Smaller tensors are kept whole: the work on a form would cost more than it is worth."""
+SMALLEST_BYTES = 2**14
+"""Smaller tensors are kept whole: the work on a form would cost more than it is worth. That
+work takes about as long whatever the size."""
 
 
 MUCH_LARGER = 4
@@ -34,11 +35,15 @@ def is_small(tensor: Tensor) -> bool:
     return tensor.untyped_storage().nbytes() < SMALLEST_BYTES
 
 
+# Asked of each tensor several times.
+_is_wrapped, _STRIDED = torch._C._functorch.is_functorch_wrapped_tensor, torch.strided
+
+
 def is_known(tensor: Tensor) -> bool:
     """Whether a tensor has memory and a version to be told by."""
-    if type(tensor) not in PLAIN_KINDS or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    if type(tensor) not in PLAIN_KINDS or _is_wrapped(tensor):
         return False
-    is_strided = tensor.layout == torch.strided and not tensor.is_nested
+    is_strided = tensor.layout is _STRIDED and not tensor.is_nested
     # The last two say that values are others than those in memory.
     return is_strided and not (tensor.is_inference() or tensor.is_conj() or tensor.is_neg())
 
@@ -75,7 +80,7 @@ class Operation:
         kwargs: Those by keyword.
     """
 
-    __slots__ = ("_keep", "args", "func", "instead", "kwargs", "pass_")
+    __slots__ = ("args", "func", "instead", "keep", "kwargs", "pass_")
 
     def __init__(
         self, pass_: Pass, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
@@ -83,7 +88,8 @@ class Operation:
         self.pass_, self.func, self.args, self.kwargs = pass_, func, args, kwargs
         self.instead: Callable[[], Any] | None = None
         """What runs in the operator's place and gives the same, with a backward pass of its own."""
-        self._keep: Keep | None = None
+        self.keep: Keep | None = None
+        """While it runs, is asked first for the form of each tensor that it saves."""
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
         """An argument by its place or its name."""
@@ -95,19 +101,15 @@ class Operation:
         Args:
             keep: Is asked first for the form of each tensor that it saves.
         """
-        self._keep = keep
+        self.keep = keep
         try:
             return self.call() if self.instead is None else self.instead()
         finally:
-            self._keep = self.instead = None
+            self.keep = self.instead = None
 
     def call(self) -> Any:
         """Call the operator itself."""
         return self.func(*self.args, **self.kwargs)
-
-    def form_of(self, saved: Tensor) -> Form | None:
-        """What the rule says about a tensor that the operator saves."""
-        return None if self._keep is None else self._keep(saved)
 
     @property
     def writes_elsewhere(self) -> bool:
@@ -136,6 +138,7 @@ class Operation:
         moved_bytes: int | None = None,
         prefers_inputs: bool = False,
         is_dear: bool = False,
+        is_fresh: bool = False,
     ) -> Origin | None:
         """Write down that an operator gives the result back from its inputs.
 
@@ -147,21 +150,22 @@ class Operation:
             prefers_inputs: Whether to keep the inputs rather than the result where that is as much:
                 others may need them, too.
             is_dear: Whether it takes as long as a convolution to run again.
+            is_fresh: Whether it makes its result in new memory, whatever it is given.
         """
         if not isinstance(result, Tensor) or not is_known(result) or is_small(result):
             return None
         if moved_bytes is None:
-            moved_bytes = result.numel() * result.element_size()
-            moved_bytes += sum(origin.byte_count for origin in inputs)
+            moved_bytes = result.nbytes + sum([origin.byte_count for origin in inputs])
         precision = None
         if torch._C._is_any_autocast_enabled():
             precision = Precision.of(result)
         origin = self.pass_.book.record(result, operator, inputs, moved_bytes, precision)
-        origin.prefers_inputs, origin.is_dear = prefers_inputs, is_dear
+        origin.prefers_inputs, origin.is_dear, origin.is_fresh = prefers_inputs, is_dear, is_fresh
+        most = origin.held_bytes // MUCH_LARGER
         origin.holds = [
             self.pass_.book.keep(read, self.pass_.outer)
             for read in inputs
-            if MUCH_LARGER * read.held_bytes <= origin.held_bytes and read.can_be_kept
+            if read.held_bytes <= most and read.can_be_kept
         ]
         return origin
 
@@ -183,6 +187,8 @@ UNCHANGING = (
 )  # fmt: skip
 """Kinds of arguments that nobody changes between two calls."""
 
+_UNCHANGING = frozenset(UNCHANGING)
+
 
 class _Place(int):
     """Where a tensor stands among those that an operator is given again."""
@@ -193,11 +199,14 @@ class _Place(int):
 
 def _hollow(value: Any, op: Operation, origins: list[Origin]) -> Any:
     """An argument with places for its tensors, whose origins are added."""
+    kind = type(value)
+    if kind in _UNCHANGING:
+        return value
     if isinstance(value, Tensor):
         origins.append(op.origin(value))
         return _Place(len(origins) - 1)
-    if type(value) in (list, tuple):  # a copy: a list may be changed later
-        return type(value)([_hollow(part, op, origins) for part in value])
+    if kind in (list, tuple):  # a copy: a list may be changed later
+        return kind([_hollow(part, op, origins) for part in value])
     if not isinstance(value, UNCHANGING):
         raise NoOriginError
     return value

@@ -17,6 +17,11 @@ from gaslayers.lean.engine.forms import Again, Signs, View
 from gaslayers.lean.engine.whole import Hooks, Whole
 from gaslayers.lean.rerun import Precision
 
+LARGE_BYTES = 2**20
+"""A map of at most so many bytes that is made again is held until the last one has read it.
+
+A larger one is made again for each of them: its memory is worth more than the time."""
+
 Key: TypeAlias = tuple[int, int, torch.Size, tuple[int, ...], torch.dtype, int]
 
 
@@ -30,6 +35,17 @@ def key_of(tensor: Tensor) -> Key:
         tensor.dtype,
         tensor._version,
     )
+
+
+def is_large(byte_count: int) -> bool:
+    """Whether a map's memory is worth more than the time of an operator on it."""
+    return byte_count > LARGE_BYTES
+
+
+def is_parameter(tensor: Tensor) -> bool:
+    """Whether it is one; of most tensors the class alone tells, without PyTorch's own question."""
+    kind = type(tensor)
+    return kind is nn.Parameter or (kind is not Tensor and isinstance(tensor, nn.Parameter))
 
 
 class Origin:
@@ -54,12 +70,14 @@ class Origin:
         "holds",
         "inputs",
         "is_dear",
+        "is_fresh",
         "is_parameter",
         "key",
         "moved_bytes",
         "operator",
         "precision",
         "prefers_inputs",
+        "remaking",
         "signs",
     )
 
@@ -76,14 +94,15 @@ class Origin:
         self.key = key
         self.operator, self.inputs, self.precision = operator, inputs, precision
         self.moved_bytes = moved_bytes
-        self.byte_count = tensor.numel() * tensor.element_size()
+        self.byte_count = tensor.nbytes
         self.held_bytes = tensor.untyped_storage().nbytes()  # as by a slice the whole of it
-        self.is_parameter = isinstance(tensor, nn.Parameter)
+        self.is_parameter = is_parameter(tensor)
         self.prefers_inputs = False
-        self.is_dear = False
+        self.is_dear = self.is_fresh = False
         self.held: Form | None = None
         self.holds: Sequence[Form] = ()
         self.signs: weakref.ref[Signs] | None = None
+        self.remaking: Any = None  # what it took to make it again when that was decided
         self._tensor = weakref.ref(tensor)
         self._storage = storage
         self._kept: weakref.ref[Whole] | None = None
@@ -108,13 +127,16 @@ class Origin:
     @property
     def kept(self) -> Whole | None:
         """The form that keeps it whole, where one does."""
-        whole = self._kept() if self._kept is not None else None
+        if self._kept is None:
+            return None
+        whole = self._kept()
         return None if whole is None or whole.is_changed else whole
 
     @property
     def is_made_again(self) -> bool:
-        """Whether somebody keeps its operator in its place."""
-        return self._again is not None and self._again() is not None
+        """Whether somebody keeps its operator in its place, and what that reads as it was."""
+        form = self._again() if self._again is not None else None
+        return form is not None and not form.is_changed
 
     def keep(self, tensor: Tensor, outer: Hooks | None) -> Whole:
         """Keep it whole."""
@@ -125,16 +147,20 @@ class Origin:
             signs.read_from(whole)
         return whole
 
-    def again(self, inputs: Sequence[Form]) -> Again:
-        """The form that runs its operator again, one for all who need it."""
+    def again(self, make_inputs: Callable[[], Sequence[Form]]) -> Again:
+        """The form that runs its operator again, one for all who need it.
+
+        Args:
+            make_inputs: Makes the forms of what the operator reads, where there is no form yet.
+        """
         form = self._again() if self._again is not None else None
         if form is None:
             if self.operator is None:
                 raise AssertionError("Origin: there is no operator to run again")
-            form = Again(self.operator, inputs, self.key[3], self.key[4], self.precision)
+            form = Again(self.operator, make_inputs(), self.key[3], self.key[4], self.precision)
             self._again = weakref.ref(form)
         form.count_reader()
-        if self.is_dear:
+        if self.is_dear or not is_large(self.held_bytes):
             form.expect_use()
         return form
 

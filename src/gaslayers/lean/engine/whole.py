@@ -39,7 +39,7 @@ class Whole(Form):
         self._is_read = False
         self._before_change: Tensor | None = None
         self.byte_count = tensor.numel() * tensor.element_size()
-        self._version = 0 if tensor.is_inference() else tensor._version
+        self._version = None if tensor.is_inference() else tensor._version
         if outer is not None:
             pack, self._unpack = outer
             self._boxed = pack(self._tensor)
@@ -48,14 +48,13 @@ class Whole(Form):
     @property
     def is_changed(self) -> bool:
         """Whether it was changed in place since."""
-        tensor = self._tensor
-        return tensor is not None and not tensor.is_inference() and tensor._version != self._version
+        tensor, version = self._tensor, self._version
+        return tensor is not None and version is not None and tensor._version != version
 
     @property
     def tensor(self) -> Tensor | None:
         """It, unchanged, where hooks around the engine did not take it."""
-        tensor = self._tensor
-        return None if tensor is None or tensor._version != self._version else tensor
+        return None if self.is_changed else self._tensor
 
     def expect_reader(self) -> None:
         """An operator that runs again will read it."""
@@ -80,6 +79,15 @@ class Whole(Form):
         tensor = self._tensor
         if tensor is None:
             return self._unpack(self._boxed)
-        if not tensor.is_inference() and tensor._version != self._version:
-            raise changed(tensor.type(), tensor.shape, tensor._version, self._version)
+        version = self._version
+        if version is not None and tensor._version != version:
+            raise changed(tensor.type(), tensor.shape, tensor._version, version)
         return tensor
+
+
+class Small(Whole):
+    """A tensor for which another form would take more time than its bytes are worth."""
+
+    __slots__ = ()
+
+    reason = "small: kept whole"

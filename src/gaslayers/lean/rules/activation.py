@@ -91,11 +91,11 @@ def is_inside(values: Tensor, low: float, high: float, *, with_bounds: bool) -> 
         high: The upper bound.
         with_bounds: Whether it is `torch.clamp`; else it is `torch.nn.functional.hardtanh`.
     """
+    if with_bounds and _clamp_passes_bounds():
+        inside = values <= high
+        return inside if low == -math.inf else inside.logical_and_(values >= low)
     if with_bounds:
-        inside = (values > low).logical_and_(values < high)
-        if _clamp_passes_bounds():
-            inside |= (values == low) | (values == high)
-        return inside
+        return (values > low).logical_and_(values < high)
     # This kernel compares in float32, which a bound in fewer bits would not be equal to.
     values = values.float() if values.dtype.itemsize < 4 else values
     return (values <= low).logical_or_(values >= high).logical_not_()

@@ -41,7 +41,8 @@ def _convolution(op: Operation) -> Any:
     x, weight = op.argument(0, "input"), op.argument(1, "weight")
     if not isinstance(x, Tensor) or not isinstance(weight, Tensor):
         return op.run()
-    x = _cast_as_autocast_does(op, x)
+    if torch._C._is_any_autocast_enabled():
+        x = _cast_as_autocast_does(op, x)
     if weight.requires_grad or x.shape == weight.shape:  # then nothing tells one from the other
         return _run(op)
     storage = weight.untyped_storage()._cdata
@@ -95,7 +96,8 @@ def _run_cheap(op: Operation, keep: Keep | None) -> Any:
     result = op.run(keep)
     is_onednn = torch._C._get_mkldnn_enabled()  # another kernel rounds otherwise
     again = functools.partial(_convolve_again, op.func, numbers, options, is_onednn)
-    op.record(result, again, [origin], is_dear=True)  # of two in a row one runs again
+    # Of two in a row one runs again.
+    op.record(result, again, [origin], is_dear=True, is_fresh=True)
     return result
 
 
@@ -122,17 +124,22 @@ def _is_cheap(op: Operation) -> bool:
     Grouped convolutions take longer than their products say. Where cuDNN tries algorithms, it may
     choose another one for another thread, which rounds otherwise.
     """
-    if op.func not in _NOT_TRANSPOSED or op.argument(6, "groups", 1) != 1:
+    weight = op.argument(1, "weight")
+    if op.func not in _NOT_TRANSPOSED or not 0 < weight.numel() <= _most_numbers(weight):
         return False
-    x, weight, bias = (op.argument(i, name) for i, name in enumerate(("input", "weight", "bias")))
+    x, bias = op.argument(0, "input"), op.argument(2, "bias")
     return (
-        is_known(weight)
+        op.argument(6, "groups", 1) == 1
+        and is_known(weight)
         and (bias is None or is_known(bias))
         and (x.requires_grad or weight.requires_grad)
-        and weight.numel() > 0
-        and _reads(weight) <= MOST_CHEAP_READS
         and not (weight.is_cuda and torch.backends.cudnn.benchmark)
     )
+
+
+def _most_numbers(weight: Tensor) -> int:
+    """As many as a cheap convolution has that makes so many channels."""
+    return MOST_CHEAP_READS * weight.shape[0]
 
 
 def _reads(weight: Tensor) -> int:

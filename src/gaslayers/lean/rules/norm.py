@@ -13,6 +13,7 @@ from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.forms import ShapeOnly
 from gaslayers.lean.engine.operation import Operation, is_small
 from gaslayers.lean.engine.table import rule
+from gaslayers.lean.engine.whole import Whole
 from gaslayers.lean.rules.norm_in_bands import can_be_in_bands, each_image_in_bands, in_bands
 from gaslayers.lean.rules.pure import add_pure
 
@@ -39,25 +40,27 @@ def _batch_norm(op: Operation) -> Any:
         # The gradient of the input is that of a scaling, and reads no values of the input.
         result = op.run(functools.partial(_shape_of_map, x) if is_frozen else None)
         scaling = *map(_copy, running), *numbers
-        op.record(result, functools.partial(_evaluated, scaling, eps), [origin])
+        op.record(result, functools.partial(_evaluated, scaling, eps), [origin], is_fresh=True)
         return result
-    given = {p.untyped_storage()._cdata for p in (*running, weight, bias) if p is not None}
+    given = [p.untyped_storage()._cdata for p in (*running, weight, bias) if p is not None]
     statistics: list[Tensor] = []
+    channels = (x.shape[1],)
 
     def keep(saved: Tensor) -> Form | None:
-        is_line = saved.dim() == 1 and saved.numel() == x.shape[1]
-        if is_line and saved.untyped_storage()._cdata not in given:
+        if saved.shape != channels:
+            return None
+        if saved.untyped_storage()._cdata not in given:
             statistics.append(saved.detach())
-        return None
+        return Whole(saved, op.pass_.outer)
 
     if op.pass_.norms_in_bands and can_be_in_bands(x, eps, *running, weight, bias):
         momentum = op.argument(6, "momentum", 0.1)
         op.instead = functools.partial(in_bands, x, weight, bias, *running, momentum, eps, op.pass_)
     result = op.run(keep)
     if _is_affine(x, statistics, numbers):
-        op.record(result, functools.partial(_scaled, statistics, numbers), [origin])
+        op.record(result, functools.partial(_scaled, statistics, numbers), [origin], is_fresh=True)
     elif x.dtype.itemsize >= 4:  # below, statistics are of one precision or another
-        op.record(result, functools.partial(_trained, numbers, eps), [origin])
+        op.record(result, functools.partial(_trained, numbers, eps), [origin], is_fresh=True)
     return result
 
 
@@ -89,19 +92,15 @@ def _is_affine(x: Tensor, statistics: list[Tensor], numbers: Any) -> bool:
 
 
 def _scaled(statistics: list[Tensor], numbers: Any, x: Tensor) -> Tensor:
-    """As the operator on a CPU does it.
+    """As the operator on a CPU does it: its evaluating form, by the batch's statistics.
 
-    It folds the statistics into a scale and an offset of float32, the offset by way of double.
+    Both multiply by the weight over the deviation, which here is a weight over one.
     """
     mean, inverse_std = statistics
     weight, bias = numbers
     scale = inverse_std if weight is None else inverse_std * weight
-    offset = mean.double() * scale.double()
-    offset = (-offset if bias is None else bias.double() - offset).float()
-    shape = (1, -1, *(1,) * (x.dim() - 2))
-    if x.dtype != torch.float32:
-        return torch.addcmul(offset.view(shape), x.float(), scale.view(shape)).to(x.dtype)
-    return torch.addcmul(offset.view(shape), x, scale.view(shape))
+    ones = torch.ones_like(mean)
+    return torch.native_batch_norm(x, scale, bias, mean, ones, False, 0.0, 0.0)[0]
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -127,7 +126,7 @@ def _instance_norm(op: Operation) -> Any:
         again = functools.partial(_of_each_image, numbers, eps)
     else:
         again = functools.partial(_of_running, (*map(_copy, running), *numbers), eps)
-    op.record(result, again, [origin])
+    op.record(result, again, [origin], is_fresh=True)
     return result
 
 

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gaslayers.lean.engine.bits import Bits
+from gaslayers.lean.engine.choice import form_again
 from gaslayers.lean.engine.form import Form
 from gaslayers.lean.engine.forms import Signs
 from gaslayers.lean.engine.operation import Operation, is_known, is_small
+from gaslayers.lean.engine.provenance import Origin, is_large
 from gaslayers.lean.engine.table import rule
 from gaslayers.lean.native.bits import (
     ABOVE_ZERO,
@@ -37,6 +39,7 @@ class _Rectifier:
         slope: What the gradient is multiplied by elsewhere.
         saves_result: Whether PyTorch saves the result for the backward pass, and not the input.
         again: The operator, not in place.
+        over: The operator in place.
         backward: PyTorch's own, from the gradient and what was saved or its signs.
     """
 
@@ -44,11 +47,8 @@ class _Rectifier:
     slope: float
     saves_result: bool
     again: Callable[..., Tensor]
+    over: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor], Tensor]
-
-
-def _relu_again(input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  # PyTorch's name
-    return torch.relu(input)
 
 
 def _relu_backward(grad: Tensor, saved: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def _relu_backward(grad: Tensor, saved: Tensor) -> Tensor:
 
 
 # What is not above zero lets nothing through, and NaN is not known to be that.
-_RELU = _Rectifier(NOT_AT_MOST_ZERO, 0.0, True, _relu_again, _relu_backward)
+_RELU = _Rectifier(NOT_AT_MOST_ZERO, 0.0, True, torch.relu, torch.relu_, _relu_backward)
 
 
 @rule(F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
@@ -71,25 +71,33 @@ def _relu(op: Operation) -> Any:
 def _leaky_relu(op: Operation) -> Any:
     slope = op.argument(1, "negative_slope", 0.01)
     in_place = op.func is torch._C._nn.leaky_relu_ or bool(op.argument(2, "inplace", False))
-    kind = _Rectifier(
-        ABOVE_ZERO,
-        slope,
-        in_place,
-        functools.partial(_leaky_again, slope),
-        functools.partial(_leaky_backward, slope, in_place),
-    )
+    kind = _leaky(slope, in_place)
     if slope >= 0:
         return _run(op, kind, in_place=in_place)
     return run_in_place(op, kind.again) if in_place else run_pure(op)
 
 
-def _leaky_again(
-    slope: float,
-    input: Tensor,  # noqa: A002  # PyTorch's name
-    *_: Any,
-    **__: Any,
-) -> Tensor:
+@functools.lru_cache(maxsize=64)
+def _leaky(slope: float, in_place: bool) -> _Rectifier:
+    return _Rectifier(
+        ABOVE_ZERO,
+        slope,
+        in_place,
+        functools.partial(_leaky_again, slope),
+        functools.partial(torch._C._nn.leaky_relu_, negative_slope=slope),
+        functools.partial(_leaky_backward, slope, in_place),
+    )
+
+
+def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
     return torch._C._nn.leaky_relu(input, slope)
+
+
+def _over(
+    kind: _Rectifier, before: Callable[..., Tensor], dtype: torch.dtype, *tensors: Tensor
+) -> Tensor:
+    """The operator in place on what another one makes."""
+    return kind.over(before(*tensors).to(dtype))
 
 
 def _leaky_backward(slope: float, saves_result: bool, grad: Tensor, saved: Tensor) -> Tensor:
@@ -100,13 +108,19 @@ def _run(op: Operation, kind: _Rectifier, *, in_place: bool) -> Any:
     x = op.argument(0, "input")
     if not isinstance(x, Tensor) or not is_known(x):
         return op.run()
+    if in_place:
+        op.pass_.book.prepare_change(x)
+        if is_small(x):
+            return op.run()
+    origin = op.origin(x)
     is_fused = _can_be_fused(x, kind, in_place=in_place)
-    keep = _KeepSigns(op, x, kind, are_read=is_fused)
+    keep = _KeepSigns(op, origin, kind, in_place=in_place, are_read=is_fused)
     if is_fused:
-        op.instead = functools.partial(_Rectify.apply, x, op, kind, keep, in_place)
-    result = run_in_place(op, kind.again, keep) if in_place else run_pure(op, keep)
-    if keep.made is not None:
-        op.pass_.book.of(result).signs = keep.made
+        op.instead = functools.partial(_Rectify.apply, x, op, kind, keep.made, in_place)
+    result = op.run(keep)
+    made = keep.write_down(result)
+    if keep.made.signs is not None:
+        (made or op.pass_.book.of(result)).signs = keep.made.signs
     return result
 
 
@@ -115,44 +129,91 @@ def _can_be_fused(x: Tensor, kind: _Rectifier, *, in_place: bool) -> bool:
 
     Of a leaf autograd wants values back. In place on a view it has rules that are its own.
     """
-    if not x.requires_grad or x.is_leaf or is_small(x) or not has_backward(x):
+    if not x.requires_grad or x.is_leaf or not is_large(x.nbytes) or not has_backward(x):
         return False
     if kind.slope == 0.0 and kind is not _RELU:  # a negative gradient times zero is -0.0
         return False
     return not (in_place and x._is_view())
 
 
+def _has_autocast(origin: Origin) -> bool:
+    """Whether it is on, or was when a tensor was made."""
+    return origin.precision is not None or torch._C._is_any_autocast_enabled()
+
+
+class _Made:
+    """What was kept of a map's signs: weak, since a function lets go of its context later."""
+
+    __slots__ = ("signs",)
+
+    def __init__(self) -> None:
+        self.signs: weakref.ref[Signs] | None = None
+
+    @property
+    def bits(self) -> Bits:
+        """The bits."""
+        signs = None if self.signs is None else self.signs()
+        if signs is None or signs.bits is None:
+            raise AssertionError("ReLU: there are no bits")
+        return signs.bits
+
+
 class _KeepSigns:
     """Keeps of a saved map on which side of zero its values are.
 
-    Where the map that PyTorch saves is kept anyway, nothing more is.
+    Where the map that PyTorch saves is kept anyway, or a map that is not large can be made again of
+    what is, nothing more is.
+
+    Args:
+        op: The operator.
+        origin: How its input came to be.
+        kind: Which of the two it is.
+        in_place: Whether it writes into its input.
+        are_read: As for `Signs`.
     """
 
-    def __init__(self, op: Operation, x: Tensor, kind: _Rectifier, *, are_read: bool) -> None:
-        self._outer, self._test, self._are_read = op.pass_.outer, kind.test, are_read
-        origin = None if kind.saves_result else op.pass_.book.find(x)
-        self._input: Form | None = None if origin is None else origin.kept
-        # Weak, since autograd lets go of what it saves, and of a function's context later.
-        self.made: weakref.ref[Signs] | None = None
+    def __init__(
+        self, op: Operation, origin: Origin, kind: _Rectifier, *, in_place: bool, are_read: bool
+    ) -> None:
+        self._op, self._kind, self._in_place, self._are_read = op, kind, in_place, are_read
+        self._input = origin
+        self._result: Origin | None = None
+        self.made = _Made()
+
+    def write_down(self, result: Tensor) -> Origin | None:
+        """Write down how the result came to be, once."""
+        if self._result is None:
+            origin, kind, before = self._input, self._kind, self._input.operator
+            if self._in_place and before and origin.is_fresh and not _has_autocast(origin):
+                # Nobody else has the input, which is written over again.
+                self._result = self._op.record(
+                    result,
+                    functools.partial(_over, kind, before, result.dtype),
+                    origin.inputs,
+                    moved_bytes=origin.moved_bytes + result.nbytes,
+                    is_dear=origin.is_dear,
+                )
+            elif before or not self._in_place:  # else its input is lost
+                self._result = self._op.record(result, kind.again, [origin])
+        return self._result
 
     def __call__(self, saved: Tensor) -> Form | None:
         if is_small(saved) or not saved.is_floating_point():
             return None
-        if self._input is not None:
-            form, self._input = self._input, None
-            return form
-        bits = Bits(saved, self._test, saved.dtype, outer=self._outer)
+        origin: Origin | None = self._input
+        pass_ = self._op.pass_
+        if self._kind.saves_result:
+            origin = None if is_large(saved.nbytes) else self.write_down(saved)
+        elif self._input.kept is not None:
+            return self._input.kept
+        if origin is not None and not is_large(saved.nbytes):
+            form = form_again(pass_.book, pass_.outer, origin, most_bytes=0)
+            if form is not None:
+                return form
+        bits = Bits(saved, self._kind.test, saved.dtype, outer=pass_.outer)
         signs = Signs(bits, are_read=self._are_read)
-        self.made = weakref.ref(signs)
+        self.made.signs = weakref.ref(signs)
         return signs
-
-    @property
-    def bits(self) -> Bits:
-        """Those that were kept."""
-        signs = None if self.made is None else self.made()
-        if signs is None or signs.bits is None:
-            raise AssertionError("_KeepSigns: there are no bits")
-        return signs.bits
 
 
 class _Rectify(torch.autograd.Function):
@@ -168,7 +229,7 @@ class _Rectify(torch.autograd.Function):
         x: Tensor,
         op: Operation,
         kind: _Rectifier,
-        keep: _KeepSigns,
+        made: _Made,
         in_place: bool,
     ) -> Tensor:
         """Call the operator, and save what it saves."""
@@ -176,7 +237,7 @@ class _Rectify(torch.autograd.Function):
         if in_place:
             ctx.mark_dirty(x)
         ctx.set_materialize_grads(False)
-        ctx.kind, ctx.keep = kind, keep
+        ctx.kind, ctx.made = kind, made
         ctx.save_for_backward(result if kind.saves_result else x)
         return result
 
@@ -225,7 +286,7 @@ def _gradient(ctx: Any, grad: Tensor, saved: Tensor) -> Tensor:
             made: Tensor = _RectifyBackward.apply(grad, saved, kind)
             return made
         return kind.backward(grad, saved)
-    bits: Bits = ctx.keep.bits
+    bits: Bits = ctx.made.bits
     if grad.stride() == bits.stride:
         try:
             return rectify_backward(grad, saved, kind.slope)
