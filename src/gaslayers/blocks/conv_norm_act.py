@@ -29,10 +29,10 @@ from gaslayers.blocks._construction import (
     placed,
 )
 from gaslayers.blocks._geometry import check_geometry, check_groups
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
 from gaslayers.lean.fused.frozen.convolution import convolve_frozen, reason_to_keep_input
 from gaslayers.lean.modules import register_known
-from gaslayers.lean.padding import pad_what_is_read
 
 ORDERS = ("norm_act", "act_norm")
 
@@ -198,7 +198,7 @@ class ConvNormAct(Block):
         # Zeros that are not read may still be what another padding is made of.
         if is_traced(x) or getattr(self.conv, "padding_mode", None) != "zeros":
             return F.pad(x, (0, extra, 0, extra))
-        return pad_what_is_read(x, extra, self.conv.stride)
+        return ConvolutionGeometry(self.conv.stride, extra_padding=extra).pad(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""

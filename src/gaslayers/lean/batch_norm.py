@@ -108,7 +108,7 @@ def count_at_once(calls: Collection[BatchNormCall]) -> bool:
     """
     counters = [call.counter for call in calls if call.counter is not None]
     is_ordered = len(set(map(id, counters))) < len(counters) or any(
-        call.is_cumulative for call in calls
+        call.is_cumulative for call in calls if call.counter is not None
     )
     if counters and not is_ordered:
         torch._foreach_add_(counters, 1)

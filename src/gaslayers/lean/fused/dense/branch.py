@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import operator
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,26 +17,6 @@ from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.precision import cast
 
 
-class _BackwardStep(NamedTuple):
-    """One of the convolutions on the way back.
-
-    Args:
-        read: What it read.
-        inner: What the norm behind it read, where that is needed.
-        result: What the norm and activation behind it made of that, where that is read.
-        by_kernels: Whether kernels run for these.
-        wants_read: Whether the gradient of ``read`` is wanted.
-        wants_inner: Whether that of ``inner`` is.
-    """
-
-    read: Tensor
-    inner: Tensor | None
-    result: Tensor | None
-    by_kernels: bool
-    wants_read: bool
-    wants_inner: bool
-
-
 @dataclasses.dataclass(frozen=True)
 class Branch:
     """Convolutions in a row, each followed by a norm and an activation, or by neither.
@@ -43,12 +24,12 @@ class Branch:
     Args:
         convolutions: At least one.
         following: As many.
-        recompute: Run the convolutions again in the backward pass rather than keep their outputs.
+        keep: For each, whether its output is kept; else it runs again in the backward pass.
     """
 
     convolutions: tuple[Convolution, ...]
     following: tuple[NormActivation, ...]
-    recompute: bool
+    keep: tuple[bool, ...]
 
     @property
     def parameters(self) -> tuple[Slot, ...]:
@@ -62,33 +43,28 @@ class Branch:
         return 2 * len(self.convolutions)
 
     def _needs_output_of(self, index: int) -> bool:
-        """Whether the backward pass reads what this convolution made."""
+        """Whether the backward pass may read what this convolution made."""
         is_last = index == len(self.convolutions) - 1
         return not (is_last and self.following[index].is_identity)
 
-    def _reads(self, index: int, slots: Slots) -> bool:
-        """Whether the backward pass reads what this convolution read."""
-        again = self.recompute and self._needs_output_of(index)
+    def reads(self, index: int, slots: Slots) -> bool:
+        """Whether the backward pass reads what this convolution read, and not only its shape."""
+        again = self._needs_output_of(index) and not self.keep[index]
         return again or self.convolutions[index].wants_weight(slots)
-
-    def reads_input(self, slots: Slots) -> bool:
-        """Whether the backward pass reads the branch's input, and not only its shape."""
-        return self._reads(0, slots)
 
     def out_channels(self, tensors: Sequence[Tensor]) -> int:
         """Channels of the output."""
         return self.convolutions[-1].out_channels(tensors)
 
     def forward(self, x: Tensor, slots: Slots) -> tuple[Tensor, list[Tensor | None]]:
-        """(N, C, H, W) -> (N, out_channels, H, W), and what `backward` needs of the way."""
+        """(N, C, H, W) -> (N, out_channels, H', W'), and what `backward` needs of the way."""
         kept: list[Tensor | None] = []
         for i, (convolution, following) in enumerate(
             zip(self.convolutions, self.following, strict=True)
         ):
             made = convolution.forward(x, slots)
             norm_input, x, moments = following.run(made, slots, overwrite=True)
-            needed = self._needs_output_of(i) and not self.recompute
-            kept += [norm_input if needed else None, moments]
+            kept += [norm_input if self.keep[i] and self._needs_output_of(i) else None, moments]
         return x, kept
 
     def backward(
@@ -101,62 +77,108 @@ class Branch:
         wants_x: bool,
     ) -> Tensor | None:
         """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
-        steps = self._recall(grad, x, kept, slots, wants_x=wants_x)
-        made = steps[-1].inner
-        if made is not None:  # under autocast of another dtype than the features
-            grad = cast(grad, made.dtype)
-        for i, step in reversed(list(enumerate(steps))):
+        recalled = _Recalled(self, x, kept, slots)
+        pairs = zip(self.convolutions, self.following, strict=True)
+        # Whether there is a gradient of what a convolution reads: of the input, or in front of it.
+        wants = itertools.accumulate(
+            (slots.wants(*one.parameters, *two.parameters) for one, two in pairs),
+            operator.or_,
+            initial=wants_x,
+        )
+        steps = [*enumerate(itertools.pairwise(wants))]
+        for i, (wants_read, wants_any) in reversed(steps):
+            if not wants_any:
+                return None
+            convolution, following = self.convolutions[i], self.following[i]
             through: Tensor | None = grad
-            following, inner, moments = self.following[i], step.inner, kept[2 * i + 1]
-            if inner is not None and (step.result is None or (step.by_kernels and is_even(grad))):
-                through = following.backward_by_kernels(
+            if not following.is_identity:
+                through = self._backward_to_inner(
+                    i,
                     grad,
-                    inner,
-                    slots,
-                    moments,
-                    wants_x=step.wants_inner,
-                    # The gradient of what the last one made is the caller's.
-                    overwrite=slots.may_overwrite and i + 1 < len(steps),
+                    recalled,
+                    wants_inner=wants_read or slots.wants(*convolution.parameters),
                 )
-            elif inner is not None and step.result is not None:
-                through = following.backward(
-                    grad, step.result, inner, slots, moments, wants_x=step.wants_inner
-                )
+                recalled.forget(i)
             if through is not None:
-                convolution = self.convolutions[i]
-                through = convolution.backward(through, step.read, slots, wants_x=step.wants_read)
+                read = recalled.read_by(i)
+                through = convolution.backward(through, read, slots, wants_x=wants_read)
+                del read
             if through is None:
                 return None
             grad = through
         return grad
 
-    def _recall(
-        self, grad: Tensor, x: Tensor, kept: Sequence[Tensor | None], slots: Slots, *, wants_x: bool
-    ) -> list[_BackwardStep]:
-        """The convolutions in order, with what of their way forward is read on the way back."""
-        steps: list[_BackwardStep] = []
-        for i, (convolution, following) in enumerate(
-            zip(self.convolutions, self.following, strict=True)
-        ):
-            inner, moments = kept[2 * i : 2 * i + 2]
-            result: Tensor | None = None
-            by_kernels = False
-            if self._needs_output_of(i):
-                if inner is None:
-                    inner = following.norm_input(convolution.forward(x, slots))
-                elif torch.is_grad_enabled():  # as a function of x
-                    inner = convolution.known(inner, x, slots, following.slope_before)
-                is_last = i + 1 == len(self.convolutions)
-                is_read = not is_even(grad) if is_last else self._reads(i + 1, slots)
-                by_kernels = following.runs_by_kernels(inner, slots)
-                if not by_kernels:
-                    result = following.forward(inner, slots, moments)
-                elif is_read:
-                    result = following.forward_by_kernels(inner, slots, moments)
-            wants_inner = wants_x or slots.wants(*convolution.parameters)
-            steps.append(_BackwardStep(x, inner, result, by_kernels, wants_x, wants_inner))
-            wants_x = wants_inner or slots.wants(*following.parameters)
-            if inner is not None:
-                # In place of one that kernels do without: what it is read for is its shape.
-                x = torch.empty_like(inner) if result is None else result
-        return steps
+    def _backward_to_inner(
+        self, index: int, grad: Tensor, recalled: _Recalled, *, wants_inner: bool
+    ) -> Tensor | None:
+        """The gradient of what a convolution made."""
+        following, slots = self.following[index], recalled.slots
+        inner, moments = recalled.inner_of(index), recalled.moments[index]
+        is_last = index + 1 == len(self.convolutions)
+        if is_last:  # under autocast of another dtype than the features
+            grad = cast(grad, inner.dtype)
+        # The gradient of what the last one made is the caller's.
+        overwrite = slots.may_overwrite and not is_last
+        if is_even(grad) and following.runs_by_kernels(inner, slots):
+            return following.backward_by_kernels(
+                grad, inner, slots, moments, wants_x=wants_inner, overwrite=overwrite
+            )
+        result = recalled.input_of(index + 1) if following.reads_result else None
+        return following.backward(
+            grad, result, inner, slots, moments, wants_x=wants_inner, overwrite=overwrite
+        )
+
+
+class _Recalled:
+    """What the convolutions read and made, kept or computed again when it is first asked for.
+
+    Args:
+        branch: The convolutions.
+        x: What the first one reads.
+        kept: As from `Branch.forward`.
+        slots: Holds the parameters.
+    """
+
+    def __init__(
+        self, branch: Branch, x: Tensor, kept: Sequence[Tensor | None], slots: Slots
+    ) -> None:
+        self._branch = branch
+        self._kept = kept[::2]
+        self._inner: list[Tensor | None] = [None] * len(self._kept)
+        self._inputs: list[Tensor | None] = [x] + [None] * len(self._kept)
+        self.moments = kept[1::2]
+        self.slots = slots
+
+    def inner_of(self, index: int) -> Tensor:
+        """What the norm behind a convolution read."""
+        found = self._inner[index]
+        if found is None:
+            convolution, following = self._branch.convolutions[index], self._branch.following[index]
+            found = self._kept[index]
+            if found is None:
+                made = convolution.forward(self.input_of(index), self.slots)
+                found = following.norm_input(made, overwrite=self.slots.may_overwrite)
+            elif torch.is_grad_enabled():  # as a function of what was read
+                read = self.input_of(index)
+                found = convolution.known(found, read, self.slots, following.slope_before)
+            self._inner[index] = found
+        return found
+
+    def input_of(self, index: int) -> Tensor:
+        """What a convolution read; behind the last one, the output."""
+        found = self._inputs[index]
+        if found is None:
+            inner, moments = self.inner_of(index - 1), self.moments[index - 1]
+            found = self._branch.following[index - 1].forward(inner, self.slots, moments)
+            self._inputs[index] = found
+        return found
+
+    def read_by(self, index: int) -> Tensor:
+        """The same, or memory of its shape where no more than that is read."""
+        if index == 0 or self._branch.reads(index, self.slots) or torch.is_grad_enabled():
+            return self.input_of(index)
+        return torch.empty_like(self.inner_of(index - 1))
+
+    def forget(self, index: int) -> None:
+        """Free what a convolution made, and what was made of that."""
+        self._inner[index] = self._inputs[index + 1] = None

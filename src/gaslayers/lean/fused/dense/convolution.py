@@ -5,13 +5,10 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from gaslayers.lean.activations import IDENTITY, activation_backward
+from gaslayers.lean.convolution import ConvolutionGeometry, KnownConvolution
 from gaslayers.lean.fused.dense.slots import Slot, Slots
 from gaslayers.lean.fused.inception.kernels import Kernel, join
 from gaslayers.lean.precision import cast
@@ -19,19 +16,13 @@ from gaslayers.lean.precision import cast
 
 @dataclasses.dataclass(frozen=True)
 class Convolution(abc.ABC):
-    """A convolution that pads with zeros and keeps height and width.
+    """A convolution that pads with zeros.
 
     Args:
-        padding: Zeros at each end of height and width.
-        dilation: Spacing of the kernel's cells.
-        groups: Groups of the convolution.
-        extra_padding: Zeros put at the bottom and right beforehand.
+        geometry: How it walks over its input.
     """
 
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
-    extra_padding: int
+    geometry: ConvolutionGeometry
 
     @property
     @abc.abstractmethod
@@ -58,88 +49,29 @@ class Convolution(abc.ABC):
     def _put(self, slots: Slots, grad_weight: Tensor | None, grad_bias: Tensor | None) -> None:
         """Bring the gradients of what `_kernel` returned to their slots."""
 
-    def _operand(self, x: Tensor, slots: Slots) -> Tensor:
-        if self.extra_padding:
-            x = F.pad(x, (0, self.extra_padding, 0, self.extra_padding))
-        return cast(x, slots.dtype)
+    def _padded(self, x: Tensor, slots: Slots) -> Tensor:
+        return cast(self.geometry.pad(x), slots.dtype)
 
     def forward(self, x: Tensor, slots: Slots) -> Tensor:
-        """(N, C, H, W) -> (N, out_channels, H, W)."""
-        weight, bias = self._kernel(slots)
-        x = self._operand(x, slots)
-        return F.conv2d(x, weight, bias, 1, self.padding, self.dilation, self.groups)
+        """(N, C, H, W) -> (N, out_channels, H', W')."""
+        return self.geometry.convolve(self._padded(x, slots), *self._kernel(slots))
 
     def backward(self, grad: Tensor, x: Tensor, slots: Slots, *, wants_x: bool) -> Tensor | None:
         """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
         mask = [wants_x, self.wants_weight(slots), self._wants_bias(slots)]
         if not any(mask):
             return None
-        weight, bias = self._kernel(slots)
-        grad_x, grad_weight, grad_bias = self.gradients(
-            cast(grad, slots.dtype), self._operand(x, slots), weight, bias, mask
+        weight, _ = self._kernel(slots)
+        grad_x, grad_weight, grad_bias = self.geometry.gradients(
+            cast(grad, slots.dtype), self._padded(x, slots), weight, mask
         )
         self._put(slots, grad_weight, grad_bias)
-        if grad_x is not None and self.extra_padding:
-            grad_x = F.pad(grad_x, (0, -self.extra_padding, 0, -self.extra_padding))
-        return grad_x if grad_x is None else cast(grad_x, x.dtype)
-
-    def gradients(
-        self, grad: Tensor, operand: Tensor, weight: Tensor, bias: Tensor | None, mask: list[bool]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Those of what it convolves, of the weight and of the bias, where ``mask`` says so."""
-        found: tuple[Tensor | None, Tensor | None, Tensor | None]
-        found = torch.ops.aten.convolution_backward(
-            grad,
-            operand,
-            weight,
-            None if bias is None else list(bias.shape),
-            [1, 1],
-            list(self.padding),
-            list(self.dilation),
-            False,
-            [0, 0],
-            self.groups,
-            mask,
-        )
-        return found
+        return grad_x if grad_x is None else cast(self.geometry.crop(grad_x, x.shape), x.dtype)
 
     def known(self, made: Tensor, x: Tensor, slots: Slots, slope: float) -> Tensor:
         """What `forward` and an activation made, which was kept, as a function of ``x``."""
-        operand = self._operand(x, slots)
-        return KnownConvolution.apply(self, slope, made, operand, *self._kernel(slots))
-
-
-class KnownConvolution(torch.autograd.Function):
-    """What a convolution and an activation made, as a function of what they made it from.
-
-    Under a gradient penalty the graph holds what a layer made. A second copy of what was kept
-    would lift the peak above that of the plain composition.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        convolution: Convolution,
-        slope: float,
-        made: Tensor,
-        operand: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-    ) -> Tensor:
-        """(N, out_channels, H, W) -> the same, in the same memory."""
-        ctx.convolution, ctx.slope = convolution, slope
-        ctx.save_for_backward(operand, weight, bias, made if slope != IDENTITY else None)
-        return made.detach()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """(N, out_channels, H, W) -> the gradients of operand, weight and bias."""
-        operand, weight, bias, activated = ctx.saved_tensors
-        if activated is not None:
-            grad = activation_backward(grad, activated > 0, ctx.slope)
-        mask = list(ctx.needs_input_grad[3:])
-        found = ctx.convolution.gradients(grad, operand, weight, bias, mask)
-        return None, None, None, *found
+        padded = self._padded(x, slots)
+        return KnownConvolution.apply(self.geometry, slope, made, padded, *self._kernel(slots))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,10 +79,7 @@ class LoneConvolution(Convolution):
     """A `torch.nn.Conv2d`.
 
     Args:
-        padding: As for `Convolution`.
-        dilation: Likewise.
-        groups: Likewise.
-        extra_padding: Likewise.
+        geometry: As for `Convolution`.
         weight: The kernel.
         bias: Offset of each output channel.
     """
@@ -188,10 +117,7 @@ class JoinedConvolution(Convolution):
     """Convolutions of one input as one: the smaller kernels among zeros, the channels in order.
 
     Args:
-        padding: As for `Convolution`: that of the largest kernel.
-        dilation: Likewise.
-        groups: Likewise.
-        extra_padding: Likewise.
+        geometry: As for `Convolution`: that of the largest kernel.
         parts: The convolutions, of one group each.
         offsets: Where the first cell of each lies among those of the largest.
     """

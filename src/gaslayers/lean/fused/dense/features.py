@@ -41,9 +41,9 @@ class Plan:
     eps: float | None
 
     @property
-    def norms(self) -> list[BatchNormCall]:
+    def calls(self) -> list[BatchNormCall]:
         """The calls of all norms."""
-        return [call for layer in self.layers for call in layer.norms]
+        return [call for layer in self.layers for call in layer.calls]
 
 
 class DenseFeatures(torch.autograd.Function):
@@ -56,7 +56,7 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        calls = [call for layer in plan.layers for call in layer.calls]
+        calls = plan.calls
         slots = Slots(tensors, dtype, x, calls=calls)
         layout = layout_of(x)
         shape = (x.shape[0], plan.out_channels, *x.shape[2:])
@@ -101,13 +101,13 @@ class DenseFeatures(torch.autograd.Function):
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
         saved = (features, moments, *tensors, *kept)
         ctx.tensor_count, ctx.kinds, ctx.seen = len(tensors), kinds_of(saved), seen(x)
-        ctx.save_for_backward(*running_of(plan.norms), *saved)
+        ctx.save_for_backward(*running_of(calls), *saved)
         return features
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(_saved_tensors(ctx), ctx.plan.norms)
+        saved = saved_behind_running(_saved_tensors(ctx), ctx.plan.calls)
         features, moments, *rest = as_saved(saved, ctx.kinds)
         check_seen(ctx.seen)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]

@@ -14,7 +14,6 @@ from torch import Tensor
 from gaslayers.lean.fused.dense.branch import Branch
 from gaslayers.lean.fused.dense.convolution import JoinedConvolution, LoneConvolution
 from gaslayers.lean.fused.inception.composition_cost import joining_pays, vector_of
-from gaslayers.lean.fused.inception.kernels import KernelPlacement
 
 
 def join_branches(branches: Sequence[Branch], tensors: Sequence[Tensor]) -> Branch | None:
@@ -28,7 +27,9 @@ def join_branches(branches: Sequence[Branch], tensors: Sequence[Tensor]) -> Bran
     for branch in branches:
         convolution = branch.convolutions[0]
         bare = len(branch.convolutions) == 1 and branch.following[0].is_identity
-        if not (bare and isinstance(convolution, LoneConvolution) and convolution.groups == 1):
+        if not (
+            bare and isinstance(convolution, LoneConvolution) and convolution.geometry.groups == 1
+        ):
             return None
         convolutions.append(convolution)
     weights = [tensors[convolution.weight] for convolution in convolutions]
@@ -50,15 +51,8 @@ def join_branches(branches: Sequence[Branch], tensors: Sequence[Tensor]) -> Bran
         )
     ):
         return None
-    joined = JoinedConvolution(
-        largest.padding,
-        largest.dilation,
-        1,
-        largest.extra_padding,
-        tuple(convolutions),
-        known,
-    )
-    return Branch((joined,), branches[0].following[:1], branches[0].recompute)
+    joined = JoinedConvolution(largest.geometry, tuple(convolutions), known)
+    return Branch((joined,), branches[0].following[:1], branches[0].keep[:1])
 
 
 def _offset_in(
@@ -66,18 +60,11 @@ def _offset_in(
 ) -> int | None:
     """Where a kernel's first cell lies among those of the largest; None: it does not fit."""
     height, width = weight.shape[2:]
-    step, column_step = largest.dilation
-    padding, column_padding = convolution.padding
-    is_square = height == width and padding == column_padding and step == column_step
-    if not is_square or (width > 1 and convolution.dilation != largest.dilation):
+    own, larger = convolution.geometry, largest.geometry
+    is_square = height == width and len({*own.padding}) == len({*larger.dilation}) == 1
+    if not is_square or (width > 1 and own.dilation != larger.dilation):
         return None
-    own, larger = _placement_of(convolution), _placement_of(largest)
     offset = own.offset_in(larger)
-    if offset is None or own.shrinks_by(width) != larger.shrinks_by(largest_size):
+    if offset is None or own.shrinks_by((width,) * 2) != larger.shrinks_by((largest_size,) * 2):
         return None
     return offset if 0 <= offset <= largest_size - width else None
-
-
-def _placement_of(convolution: LoneConvolution) -> KernelPlacement:
-    own = convolution.padding, convolution.dilation, convolution.extra_padding
-    return KernelPlacement((1, 1), *own)

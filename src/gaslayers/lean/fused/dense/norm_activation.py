@@ -53,6 +53,11 @@ class NormActivation:
         """That of the activation in front of the norm."""
         return self._slopes[0]
 
+    @property
+    def reads_result(self) -> bool:
+        """Whether `backward` reads what `forward` made."""
+        return self.slope != IDENTITY and not self.activation_first
+
     def runs_by_kernels(self, norm_input: Tensor, slots: Slots) -> bool:
         """Whether kernels of our own take this map, or slice of the channels of one."""
         return (
@@ -140,31 +145,34 @@ class NormActivation:
     def backward(
         self,
         grad: Tensor,
-        result: Tensor,
+        result: Tensor | None,
         norm_input: Tensor,
         slots: Slots,
         moments: Tensor | None,
         *,
         wants_x: bool,
+        overwrite: bool = False,
     ) -> Tensor | None:
         """Gradient of the result -> gradient of the input; the parameters' go to their slots.
 
         Args:
             grad: (N, C, H, W).
-            result: What `forward` made.
+            result: What `forward` made, where `reads_result`.
             norm_input: What it read.
             slots: Holds the parameters, and takes their gradients.
             moments: The batch's statistics, for a norm that takes them.
             wants_x: Whether the input's gradient is asked for.
+            overwrite: Whether that may take the memory of ``grad``.
         """
-        if self.norm is None:
-            return self.activation_backward(grad, result)
-        if not self.activation_first:
-            grad = self.activation_backward(grad, result)
-        through = self.norm.backward(grad, norm_input, slots, moments, wants_x=wants_x)
+        if result is not None and self.reads_result:
+            grad = self._activation_backward(grad, result, overwrite=overwrite)
+        through: Tensor | None = grad
+        if self.norm is not None:
+            through = self.norm.backward(grad, norm_input, slots, moments, wants_x=wants_x)
+            overwrite = slots.may_overwrite
         if through is None or not self.activation_first:
             return through
-        return self.activation_backward(through, norm_input)
+        return self._activation_backward(through, norm_input, overwrite=overwrite)
 
     def backward_by_kernels(
         self,
@@ -218,20 +226,11 @@ class NormActivation:
             return passed if through is None else through
         return through if added is not None else passed + through
 
-    def activation_backward(
-        self, grad: Tensor, activated: Tensor, *, overwrite: bool = False
-    ) -> Tensor:
+    def _activation_backward(self, grad: Tensor, activated: Tensor, *, overwrite: bool) -> Tensor:
         """Gradient of the activation's output -> of its input, in the same memory if allowed."""
         if self.slope == IDENTITY:
             return grad
+        into = {"grad_input": grad} if overwrite else {}
         if self.slope == 0.0:
-            if overwrite:
-                return torch.ops.aten.threshold_backward.grad_input(
-                    grad, activated, 0, grad_input=grad
-                )
-            return torch.ops.aten.threshold_backward(grad, activated, 0)
-        if overwrite:
-            return torch.ops.aten.leaky_relu_backward.grad_input(
-                grad, activated, self.slope, True, grad_input=grad
-            )
-        return torch.ops.aten.leaky_relu_backward(grad, activated, self.slope, True)
+            return torch.ops.aten.threshold_backward(grad, activated, 0, **into)
+        return torch.ops.aten.leaky_relu_backward(grad, activated, self.slope, True, **into)

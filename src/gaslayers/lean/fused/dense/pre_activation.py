@@ -36,13 +36,13 @@ class PreActivation(torch.autograd.Function):
         ctx.layer, ctx.dtype = layer, dtype
         saved = (x, moments, *tensors, *kept)
         ctx.tensor_count, ctx.kinds = len(tensors), kinds_of(saved)
-        ctx.save_for_backward(*running_of(layer.norms), *saved)
+        ctx.save_for_backward(*running_of(layer.calls), *saved)
         return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.norms)
+        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.calls)
         x, moments, *rest = as_saved(saved, ctx.kinds)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]

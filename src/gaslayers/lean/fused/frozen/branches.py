@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.execution import takes_input
 from gaslayers.lean.fused.frozen.convolution import reason_to_keep_input
-from gaslayers.lean.fused.frozen.input_gradient import ConvolutionGeometry, input_gradient
+from gaslayers.lean.fused.frozen.input_gradient import input_gradient
 from gaslayers.lean.fused.units import Unit
 from gaslayers.lean.layout import dense_strides
-from gaslayers.lean.padding import crop_to, pad_what_is_read
 
 
 class FrozenBranches(torch.autograd.Function):
@@ -28,7 +27,7 @@ class FrozenBranches(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        branches: Sequence[Sequence[tuple[ConvolutionGeometry, int]]],
+        branches: Sequence[Sequence[ConvolutionGeometry]],
         x: Tensor,
         *tensors: Tensor | None,
     ) -> Tensor:
@@ -37,12 +36,11 @@ class FrozenBranches(torch.autograd.Function):
         given = iter(tensors)
         for convolutions in branches:
             y = x
-            for geometry, extra in convolutions:
-                given_shape = y.shape
-                y = pad_what_is_read(y, extra, geometry[0]) if extra else y
+            for geometry in convolutions:
+                given_shape, y = y.shape, geometry.pad(y)
                 read.append((given_shape, y.shape, dense_strides(y)))
                 # Of weights and biases by turns, only the latter may be missing.
-                y = F.conv2d(y, next(given), next(given), *geometry)  # type: ignore[arg-type]
+                y = geometry.convolve(y, next(given), next(given))  # type: ignore[arg-type]
             outputs.append(y)
         ctx.branches, ctx.read = branches, read
         ctx.widths = [y.shape[1] for y in outputs]
@@ -61,10 +59,10 @@ class FrozenBranches(torch.autograd.Function):
         # Sums are in autograd's order, the last branch first.
         parts = torch.split(grad, ctx.widths, dim=1)
         for convolutions, part in zip(reversed(ctx.branches), reversed(parts), strict=True):
-            for geometry, extra in reversed(convolutions):
+            for geometry in reversed(convolutions):
                 given_shape, shape, strides = read.pop()
                 part = input_gradient(part, weights.pop(), shape, strides, geometry)
-                part = crop_to(part, given_shape) if extra else part
+                part = geometry.crop(part, given_shape)
             total = part if total is None else total + part
         return None, total, *[None] * tensor_count
 
@@ -74,8 +72,7 @@ def are_frozen(branches: Sequence[Sequence[Unit]], x: Tensor) -> bool:
     if not (x.requires_grad and torch.is_grad_enabled() and takes_input(x)):
         return False
     return all(
-        type(unit.norm) is type(unit.activation) is nn.Identity
-        and reason_to_keep_input(unit.conv) is None
+        unit.is_bare and reason_to_keep_input(unit.conv) is None
         for units in branches
         for unit in units
     )
@@ -83,14 +80,6 @@ def are_frozen(branches: Sequence[Sequence[Unit]], x: Tensor) -> bool:
 
 def run_frozen(branches: Sequence[Sequence[Unit]], x: Tensor) -> Tensor:
     """Run branches side by side; only where `are_frozen` says so."""
-    geometries: list[list[tuple[ConvolutionGeometry, int]]] = []
-    tensors: list[Tensor | None] = []
-    for units in branches:
-        convolutions = []
-        for unit in units:
-            conv = unit.conv
-            geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
-            convolutions.append((geometry, unit.extra_padding))
-            tensors += unit.weight, unit.bias
-        geometries.append(convolutions)
+    tensors = [t for units in branches for unit in units for t in (unit.weight, unit.bias)]
+    geometries = [[unit.geometry for unit in units] for units in branches]
     return FrozenBranches.apply(geometries, x, *tensors)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.fused.frozen.input_gradient import input_gradient
 from gaslayers.lean.layout import dense_strides
@@ -28,17 +28,14 @@ class FrozenConvolution(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        stride: tuple[int, int],
-        padding: tuple[int, int],
-        dilation: tuple[int, int],
-        groups: int,
+        geometry: ConvolutionGeometry,
     ) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W')."""
         ctx.save_for_backward(weight)
         ctx.seen = seen(x)
         ctx.shape, ctx.strides = x.shape, dense_strides(x)
-        ctx.geometry = (stride, padding, dilation, groups)
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        ctx.geometry = geometry
+        return geometry.convolve(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -46,7 +43,7 @@ class FrozenConvolution(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         check_seen(ctx.seen)
         grad_x = input_gradient(grad, weight, ctx.shape, ctx.strides, ctx.geometry)
-        return grad_x, *[None] * 6
+        return grad_x, None, None, None
 
 
 def reason_to_keep_input(conv: nn.Module) -> str | None:
@@ -67,6 +64,4 @@ def reason_to_keep_input(conv: nn.Module) -> str | None:
 
 def convolve_frozen(conv: Any, x: Tensor) -> Tensor:
     """Run a frozen convolution without keeping its input."""
-    return FrozenConvolution.apply(
-        x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
-    )
+    return FrozenConvolution.apply(x, conv.weight, conv.bias, ConvolutionGeometry.of(conv))

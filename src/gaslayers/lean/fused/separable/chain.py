@@ -14,209 +14,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gaslayers.lean.activations import IDENTITY
 from gaslayers.lean.execution import is_batch
-from gaslayers.lean.fused.separable.step import TENSOR_COUNT, TRAINABLE_COUNT, Tensors, UnitStep
-from gaslayers.lean.fused.units import Unit, read_step
+from gaslayers.lean.fused.dense.layer import Layer
+from gaslayers.lean.fused.dense.norm_activation import NormActivation
+from gaslayers.lean.fused.dense.pre_activation import PreActivation
+from gaslayers.lean.fused.reader import Reader
+from gaslayers.lean.fused.units import Unit
+from gaslayers.lean.layout import layout_of
 from gaslayers.lean.native.norm_call import is_even
-from gaslayers.lean.precision import without_autocast
-from gaslayers.lean.rerun import as_saved, gradients_of, kinds_of, stand_ins
+from gaslayers.lean.native.norm_choice import take
+
+_DENSE = (torch.contiguous_format, torch.channels_last)
 
 
-def _by_step(values: Sequence[Any]) -> list[Any]:
-    return [values[i : i + TENSOR_COUNT] for i in range(0, len(values), TENSOR_COUNT)]
-
-
-class _Recalled:
-    """What the units read and made, kept or computed again when it is first asked for.
-
-    Args:
-        steps: The units.
-        x: What the first one reads.
-        own: The tensors of each.
-        maps: The map of each, or None where it was not kept.
-        statistics: Mean and inverse standard deviation of each norm.
-    """
-
-    def __init__(
-        self,
-        steps: Sequence[UnitStep],
-        x: Tensor,
-        own: Sequence[Tensors],
-        maps: Sequence[Tensor | None],
-        statistics: Sequence[Tensors],
-    ) -> None:
-        self.step_count = len(steps)
-        self._steps = steps
-        self._own = own
-        self._statistics = statistics
-        self._maps = list(maps)
-        self._inputs: list[Tensor | None] = [x] + [None] * len(steps)
-
-    def input_of(self, index: int) -> Tensor:
-        """What a unit reads; after the last one, the output."""
-        found = self._inputs[index]
-        if found is None:
-            before = index - 1
-            found = self._steps[before].finish_again(
-                self.map_of(before), self._own[before], self._statistics[before]
-            )
-            self._inputs[index] = found
-        return found
-
-    def map_of(self, index: int) -> Tensor:
-        """The map that a unit makes."""
-        found = self._maps[index]
-        if found is None:
-            found = self._steps[index].make_map(self.input_of(index), self._own[index])
-            self._maps[index] = found
-        return found
-
-    def forget(self, index: int) -> None:
-        """Free the map of a unit and its output."""
-        self._maps[index] = self._inputs[index + 1] = None
-
-
-class UnitChain(torch.autograd.Function):
-    """Units in a row; the last arguments are the tensors of each, `TENSOR_COUNT` a unit."""
+class UnitChain(PreActivation):
+    """Units in a row, as a layer with nothing in front."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        steps: Sequence[UnitStep],
-        keep: Sequence[bool],
-        x: Tensor,
-        *tensors: Tensor | None,
-    ) -> Tensor:
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W')."""
-        own = _by_step(tensors)
-        saved: list[Tensor | None] = [x, *tensors]
-        for step, kept, parts in zip(steps, keep, own, strict=True):
-            made = step.make_map(x, parts)
-            x, mean, inverse_std = step.finish(made, parts)
-            saved += [made if kept else None, mean, inverse_std]
-        ctx.steps, ctx.shape = steps, x.shape
-        ctx.kinds = kinds_of(saved)
-        ctx.save_for_backward(*saved)
-        return x
+        y = PreActivation.forward(ctx, *arguments)
+        ctx.layout = layout_of(y)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H', W') -> the gradients of the input and of the tensors."""
-        steps = ctx.steps
-        x, *rest = as_saved(ctx.saved_tensors, ctx.kinds)
-        wants_x, *wants = ctx.needs_input_grad[2:]
-        count = len(steps) * TENSOR_COUNT
-        tensors, rest = rest[:count], rest[count:]
-        if torch.is_grad_enabled() or is_batch(grad):
-            inputs, wants = [x, *tensors], [wants_x, *wants]
-            with without_autocast(grad.device):
-                return None, None, *_differentiate(steps, grad, inputs, wants, rest[::3], ctx.shape)
-        statistics = [rest[i + 1 : i + 3] for i in range(0, len(rest), 3)]
-        own, wanted = _by_step(tensors), _by_step(wants)
-        recalled = _Recalled(steps, x, own, rest[::3], statistics)
-        del x, rest
-        grads: list[Tensor | None] = []
-        current: Tensor | None = grad
-        # A chain runs without autocast; the backward pass may be within one.
-        with without_autocast(grad.device):
-            for i in reversed(range(len(steps))):
-                wants_input = wants_x or any(map(any, wanted[:i]))
-                current, found = _backward_step(
-                    steps[i], i, current, recalled, own[i], statistics[i], wanted[i], wants_input
-                )
-                grads = [*found, None, None, *grads]
-                recalled.forget(i)
-        return None, None, current, *grads
+        last = ctx.layer.branches[0].following[-1]
+        is_read_by_norm = last.norm is not None and not last.reads_result
+        if is_read_by_norm and not (torch.is_grad_enabled() or is_batch(grad)):
+            grad = _without_gaps(grad, ctx.layout)
+        return PreActivation.backward(ctx, grad)
 
 
-def _backward_step(
-    step: UnitStep,
-    index: int,
-    grad: Tensor | None,
-    recalled: _Recalled,
-    own: Tensors,
-    statistics: Tensors,
-    wanted: Sequence[bool],
-    wants_input: bool,
-) -> tuple[Tensor | None, list[Tensor | None]]:
-    """The gradients of one unit's input and of its trainable tensors."""
-    mask = [wants_input, *wanted[:2]]
-    norm_mask = [any(mask), *wanted[2:TRAINABLE_COUNT]]
-    found: list[Tensor | None] = [None] * TRAINABLE_COUNT
-    # The output's gradient is autograd's, not to be written to.
-    is_own = index + 1 < recalled.step_count
-    if grad is None or not any(norm_mask):
-        return None, found
-    grad, *found[2:] = _backward_to_map(
-        step, index, grad, recalled, own, statistics, norm_mask, is_own=is_own
-    )
-    if grad is None or not any(mask):
-        return None, found
-    recalled.forget(index)
-    grad, *found[:2] = step.backward_convolution(grad, recalled.input_of(index), own, mask)
-    return grad, found
+def _without_gaps(grad: Tensor, layout: torch.memory_format) -> Tensor:
+    """A copy of a slice, as concatenation hands it back, where no kernel of ours reads it.
 
-
-def _backward_to_map(
-    step: UnitStep,
-    index: int,
-    grad: Tensor,
-    recalled: _Recalled,
-    own: Tensors,
-    statistics: Tensors,
-    norm_mask: list[bool],
-    *,
-    is_own: bool,
-) -> Sequence[Tensor | None]:
-    """The gradients of what the convolution made, and of the norm's weight and bias."""
-    if step.norm is not None and is_even(grad):
-        made = recalled.map_of(index)
-        if step.takes_kernels(made, own):
-            return step.backward_by_kernels(grad, made, own, statistics, norm_mask, in_place=is_own)
-    if step.activates_last:
-        output = recalled.input_of(index + 1)
-        grad = step.backward_activation(grad, output, in_place=is_own)
-    through: Tensor | None = grad
-    found: list[Tensor | None] = [None, None]
-    if step.norm is not None:
-        made = recalled.map_of(index)
-        through, *found = step.backward_norm(grad, made, own, statistics, norm_mask)
-    if through is not None and step.activates_first:
-        made, in_place = recalled.map_of(index), is_own or step.norm is not None
-        through = step.backward_activation(through, made, in_place=in_place)
-    return through, *found
-
-
-def _differentiate(
-    steps: Sequence[UnitStep],
-    grad: Tensor,
-    inputs: Tensors,
-    wants: Sequence[bool],
-    maps: Sequence[Tensor | None],
-    shape: torch.Size,
-) -> list[Tensor | None]:
-    """The gradients as functions that can be differentiated again: the units run once more.
-
-    The maps that were kept stand in the graph in place of ones made anew. Of an output that is a
-    bare convolution's, the shape will do.
+    PyTorch's kernel for batch norm is up to eight times slower on the slice than on the copy.
     """
-    views = stand_ins(inputs, wants)
-    x, *tensors = views
-    with torch.enable_grad():
-        for step, own, kept in zip(steps, _by_step(tensors), maps, strict=True):
-            known = kept
-            if step is steps[-1] and step.is_bare:
-                known = x.new_empty(()).expand(shape)
-            made = step.run_to_map(x, own, known)
-            x = step.run_from_map(made, own)
-    return gradients_of(x, grad, views, wants)
+    is_dense = any(grad.is_contiguous(memory_format=each) for each in _DENSE)
+    if is_dense or (is_even(grad) and take(grad, ())):
+        return grad
+    return grad.contiguous(memory_format=layout)
 
 
 def run_units(units: Sequence[Unit], x: Tensor, keep: Sequence[bool]) -> Tensor:
     """Run units in a row, their maps kept where ``keep`` says so."""
-    steps, tensors = [], []
-    for unit in units:
-        step, own = read_step(unit)
-        steps.append(step)
-        tensors += own
-    return UnitChain.apply(tuple(steps), tuple(keep), x, *tensors)
+    reader = Reader()
+    branch = reader.branch(units, keep)
+    nothing = NormActivation(None, IDENTITY)
+    return UnitChain.apply(Layer(x.shape[1], nothing, (branch,)), x.dtype, x, *reader.tensors)

@@ -13,7 +13,7 @@ from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_i
 from gaslayers.lean.fused.separable.chain import run_units
 from gaslayers.lean.fused.separable.kept_maps import ALLOWANCE, KeptMaps, choose_start
 from gaslayers.lean.fused.separable.unit_cost import shape_of
-from gaslayers.lean.fused.units import Unit, reason_against_step
+from gaslayers.lean.fused.units import Unit, reason_against_unit
 from gaslayers.lean.layout import channels_vary_fastest
 from gaslayers.lean.modules import are_plain, reason_to_call
 from gaslayers.lean.precision import has_autocast
@@ -47,7 +47,7 @@ class Row:
         if torch.compiler.is_compiling():
             return "the compiler plans the memory of what it compiles"
         for unit in self.units:
-            reason = reason_against_step(unit)
+            reason = reason_against_unit(unit)
             if reason is not None:
                 return reason
         return None
@@ -125,7 +125,7 @@ def reason_against_lean(
     replaced = list(containers)
     for unit in units:
         # What is foreign about a unit is for its row to say, which calls it.
-        if reason_against_step(unit) is None:
+        if reason_against_unit(unit) is None:
             replaced += unit.module, unit.conv, unit.norm, unit.activation
     reason = reason_to_call(replaced)
     if reason is not None:

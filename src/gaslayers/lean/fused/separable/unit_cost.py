@@ -52,7 +52,7 @@ class UnitShape(NamedTuple):
 
 
 def shape_of(unit: Unit) -> UnitShape:
-    """Read a unit that `units.reason_against_step` has nothing against."""
+    """Read a unit that `units.reason_against_unit` has nothing against."""
     conv = unit.conv
     return UnitShape(
         in_channels=conv.in_channels,
@@ -62,7 +62,7 @@ def shape_of(unit: Unit) -> UnitShape:
         stride=conv.stride[0],
         norm=type(unit.norm) is not nn.Identity,
         activation=negative_slope(unit.activation) != IDENTITY,
-        norm_first=unit.order == "norm_act",
+        norm_first=unit.norm_first,
         trained=unit.is_trained,
     )
 

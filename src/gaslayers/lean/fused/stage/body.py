@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gaslayers.lean.fused.separable.step import UnitStep
-from gaslayers.lean.fused.units import Unit, read_step, reason_against_step
+from gaslayers.lean.convolution import ConvolutionGeometry
+from gaslayers.lean.fused.units import Unit, reason_against_unit
 from gaslayers.lean.rerun import gradients_of
 
 
@@ -57,11 +56,12 @@ class Body:
 class ConvolutionBody:
     """A convolution alone, by the operators that autograd would call: it needs no graph."""
 
-    step: UnitStep
+    geometry: ConvolutionGeometry
 
     def run(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """As `Body.run`, without a graph."""
-        return self.step.make_map(x, _with_bias(parameters))
+        weight, *biases = parameters
+        return self.geometry.convolve(self.geometry.pad(x), weight, next(iter(biases), None))
 
     def backward(
         self,
@@ -74,20 +74,14 @@ class ConvolutionBody:
         """As `Body.backward`."""
         if not any(wants):
             return [None] * len(wants)
-        mask = [*wants, False][:3]
-        found = self.step.backward_convolution(grad, x, _with_bias(parameters), mask)
-        return found[: len(wants)]
-
-
-def _with_bias(parameters: Sequence[Tensor]) -> list[Any]:
-    weight, bias = (*parameters, None)[:2]
-    return [weight, bias]
+        padded, mask = self.geometry.pad(x), [*wants, False][:3]
+        grad_x, *found = self.geometry.gradients(grad, padded, parameters[0], mask)
+        if grad_x is not None:
+            grad_x = self.geometry.crop(grad_x, x.shape)
+        return [grad_x, *found][: len(wants)]
 
 
 def read_convolution(unit: Unit) -> ConvolutionBody | None:
     """The body that is no more than this unit's convolution, if it is."""
-    alone = type(unit.norm) is nn.Identity and type(unit.activation) is nn.Identity
-    if not alone or reason_against_step(unit) is not None:
-        return None
-    step, _ = read_step(unit)
-    return ConvolutionBody(step)
+    is_alone = unit.is_bare and reason_against_unit(unit) is None
+    return ConvolutionBody(unit.geometry) if is_alone else None

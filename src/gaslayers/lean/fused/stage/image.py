@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gaslayers.lean.activations import IDENTITY, known_slope
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.engine.version import check_seen, seen
-from gaslayers.lean.fused.frozen.input_gradient import ConvolutionGeometry, input_gradient_of_pooled
+from gaslayers.lean.fused.frozen.input_gradient import input_gradient_of_pooled
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
 from gaslayers.lean.layout import dense_strides, layout_of
 from gaslayers.lean.native import image_stage
@@ -65,7 +66,7 @@ class ImageStage(torch.autograd.Function):
         weight, packed, x = as_saved(ctx.saved_tensors, ctx.kinds)
         check_seen(ctx.seen)
         wants = list(ctx.needs_input_grad[:3])
-        geometry: ConvolutionGeometry = (_ONCE, ctx.padding, _ONCE, 1)
+        geometry = ConvolutionGeometry(padding=ctx.padding)
         if wants == [True, False, False]:
             grad_x = input_gradient_of_pooled(
                 grad, packed, ctx.pool, weight, ctx.shape, ctx.strides, geometry
@@ -74,11 +75,7 @@ class ImageStage(torch.autograd.Function):
         grad = ctx.pool.backward(grad, (packed,))
         if x is None:  # of which the shape and the strides are read
             x = torch.empty_strided(ctx.shape, ctx.strides, dtype=grad.dtype, device=grad.device)
-        found = torch.ops.aten.convolution_backward(
-            *(grad, x, weight, [weight.shape[0]], _ONCE, ctx.padding, _ONCE),
-            *(False, (0, 0), 1, wants),
-        )
-        return *found, *[None] * 4
+        return *geometry.gradients(grad, x, weight, wants), *[None] * 4
 
 
 def order_of_sums(conv: Any, x: Tensor, pool: Any) -> bool | None:
