@@ -30,8 +30,12 @@ from gaslayers.blocks._construction import (
 )
 from gaslayers.blocks._geometry import check_geometry, check_groups
 from gaslayers.lean.convolution import ConvolutionGeometry
-from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
-from gaslayers.lean.fused.frozen.convolution import convolve_frozen, reason_to_keep_input
+from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.fused.frozen.convolutions import (
+    asks_gradient,
+    convolve_frozen,
+    reason_against_frozen,
+)
 from gaslayers.lean.modules import register_known
 
 ORDERS = ("norm_act", "act_norm")
@@ -183,13 +187,13 @@ class ConvNormAct(Block):
 
     def _reason_for_plain(self) -> str | None:
         reason = reason_for_plain([self.conv], memory_efficient=bool(self.memory_efficient))
-        return reason or reason_to_keep_input(self.conv)
+        return reason or reason_against_frozen(self.conv)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        is_asked = x.requires_grad and torch.is_grad_enabled() and takes_input(x)
-        if is_asked and not self._reason_for_plain():
-            return convolve_frozen(self.conv, x)
-        return self.conv(x)
+        conv = self.conv
+        if asks_gradient(x) and not self._reason_for_plain():
+            return convolve_frozen(ConvolutionGeometry.of(conv), x, conv.weight, conv.bias)
+        return conv(x)
 
     def _pad(self, x: Tensor) -> Tensor:
         extra = self.extra_padding

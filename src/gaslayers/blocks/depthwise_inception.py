@@ -27,7 +27,7 @@ from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.fused.frozen.branches import are_frozen, run_frozen
+from gaslayers.lean.fused.frozen.convolutions import are_frozen, run_frozen
 from gaslayers.lean.fused.separable.row import Row, reason_against_lean, side_by_side
 from gaslayers.lean.fused.units import Unit, take_apart
 from gaslayers.lean.modules import register_known

@@ -25,7 +25,7 @@ from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.fused.frozen.branches import are_frozen, run_frozen
+from gaslayers.lean.fused.frozen.convolutions import are_frozen, run_frozen
 from gaslayers.lean.fused.inception.composition import plan_composition
 from gaslayers.lean.fused.separable.row import Row, reason_against_lean, side_by_side
 from gaslayers.lean.fused.units import Unit, take_apart

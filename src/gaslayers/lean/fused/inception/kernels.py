@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.convolution import ConvolutionGeometry
-from gaslayers.lean.fused.frozen.convolution import FrozenConvolution
+from gaslayers.lean.fused.frozen.convolutions import convolve_frozen
 from gaslayers.lean.fused.inception.composition_cost import ones_pay
 
 
@@ -87,7 +87,7 @@ def convolve(
     bias = None if kernel.border is not None else kernel.bias
     padded = geometry.pad(x)
     if _keeps_nothing(x, weight, bias):
-        y = FrozenConvolution.apply(padded, weight, bias, geometry)
+        y = convolve_frozen(geometry, padded, weight, bias)
     else:
         y = geometry.convolve(padded, weight, bias)
     if kernel.border is None:
