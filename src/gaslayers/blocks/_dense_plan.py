@@ -1,16 +1,16 @@
 """Read dense layers and transitions as what lean paths can run, or say which part they cannot.
 
-They are read before every forward pass, so that here and there a loop or a look-up is spelled out.
+A block is read once, and anew when something about it has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from gaslayers._typing import MemoryEfficient
+from gaslayers.blocks._block import Block
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
@@ -25,9 +25,10 @@ from gaslayers.lean.fused.dense.join import join_branches
 from gaslayers.lean.fused.dense.layer import Layer
 from gaslayers.lean.fused.reader import Reader
 from gaslayers.lean.fused.units import Unit, pads_with_zeros, take_apart, unit_of
-from gaslayers.lean.modules import is_known, is_usual, reason_to_call
+from gaslayers.lean.modules import is_known, is_usual, modules_within, reason_to_call
+from gaslayers.lean.snapshot import recall, remember
 
-_Read = TypeVar("_Read")
+_Plan = TypeVar("_Plan")
 
 
 class NotLeanError(Exception):
@@ -84,30 +85,40 @@ def read_layer(
 
 
 def read_or_reason(
-    read: Callable[..., _Read],
-    *arguments: Any,
-    replaced: Sequence[nn.Module],
-    memory_efficient: MemoryEfficient,
-) -> _Read | str:
-    """What `read_plan` or `read_layer` makes of its arguments, or the reason for the plain path.
+    read: Callable[..., tuple[_Plan, list[Tensor]]],
+    block: Block,
+    *parts: nn.Module,
+    behind: nn.Module | None = None,
+) -> tuple[_Plan, list[Tensor]] | str:
+    """What `read_plan` or `read_layer` makes of a block, or the reason for the plain path.
 
     Args:
         read: One of the two.
-        *arguments: Its own, but for ``recompute``.
-        replaced: The inner modules that the lean path does not call.
-        memory_efficient: The block's own setting.
+        block: The block.
+        *parts: Those of its layers that ``read`` takes.
+        behind: What the lean path does not call either.
     """
+    memory_efficient = block.memory_efficient
     reason = (
         reason_for_plain((), memory_efficient=bool(memory_efficient)) or reason_not_to_replace()
     )
     if reason is not None:
         return reason
+    given = (*parts, behind, block.in_channels, memory_efficient)
+    found: tuple[_Plan, list[Tensor]] | None = recall(block, *given)
+    if found is not None:
+        return found
+    modules = modules_within(*parts, *([] if behind is None else [behind]))
     try:
-        found = read(*arguments, recompute=memory_efficient == "recompute")
+        found = read(*parts, block.in_channels, recompute=memory_efficient == "recompute")
     except NotLeanError as error:
         return str(error)
     # Behind the others, which name what is foreign about a layer.
-    return reason_to_call(replaced) or found
+    reason = reason_to_call(modules)
+    if reason is not None:
+        return reason
+    remember(block, found, *given, modules=modules, tensors=found[1])
+    return found
 
 
 def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (as in `assert`)

@@ -31,7 +31,6 @@ from gaslayers.lean.execution import Execution, plain
 from gaslayers.lean.fused.dense.layer import Layer
 from gaslayers.lean.fused.dense.pre_activation import run_pre_activation
 from gaslayers.lean.fused.pool.activation_pool import activate_and_pool, reason_to_keep_maps
-from gaslayers.lean.modules import modules_within
 from gaslayers.lean.precision import suits
 
 
@@ -132,13 +131,7 @@ class TransitionBlock(Block):
     def _layer(self) -> tuple[Layer, list[Tensor]] | str:
         """What the lean path runs in front of the pooling, or the reason for the plain one."""
         front = (self.norm, self.activation, self.conv)
-        return read_or_reason(
-            read_layer,
-            *front,
-            self.in_channels,
-            replaced=modules_within(*front, self.pool),
-            memory_efficient=self.memory_efficient,
-        )
+        return read_or_reason(read_layer, self, *front, behind=self.pool)
 
     def least_sides(self, count: int = 1) -> tuple[int, int]:
         """The smallest height and width of an input that gives so many rows and columns."""
