@@ -48,7 +48,7 @@ class BranchedBlock(Block):
             module
             for branch, (_, foreign) in zip(self.branches, found, strict=True)
             if foreign is None
-            for module in (branch, *branch._modules.values())
+            for module in (branch, *branch.children())
         ]
         every = [units for units, _ in found]
         reasons = reasons_against_chains(containers, every, self.memory_efficient)

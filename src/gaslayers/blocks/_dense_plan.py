@@ -18,14 +18,14 @@ from gaslayers.blocks.depthwise_inception import DepthwiseInceptionBlock
 from gaslayers.blocks.inception import InceptionBlock
 from gaslayers.lean.activations import negative_slope
 from gaslayers.lean.batch_norm import is_batch_norm
-from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
+from gaslayers.lean.execution import reason_against_fusing, reason_against_lean
 from gaslayers.lean.fused.dense.branch import Branch
 from gaslayers.lean.fused.dense.features import Plan
 from gaslayers.lean.fused.dense.join import join_branches
 from gaslayers.lean.fused.dense.layer import Layer
 from gaslayers.lean.fused.reader import Reader
 from gaslayers.lean.fused.units import Unit, pads_with_zeros, take_apart, unit_of
-from gaslayers.lean.modules import is_known, is_usual, modules_within, reason_to_call
+from gaslayers.lean.modules import is_known, is_usual, modules_within, reason_against_replacing
 from gaslayers.lean.snapshot import recall, remember
 
 _Plan = TypeVar("_Plan")
@@ -100,7 +100,7 @@ def read_or_reason(
     """
     memory_efficient = block.memory_efficient
     reason = (
-        reason_for_plain((), memory_efficient=bool(memory_efficient)) or reason_not_to_replace()
+        reason_against_lean((), memory_efficient=bool(memory_efficient)) or reason_against_fusing()
     )
     if reason is not None:
         return reason
@@ -114,7 +114,7 @@ def read_or_reason(
     except NotLeanError as error:
         return str(error)
     # Behind the others, which name what is foreign about a layer.
-    reason = reason_to_call(modules)
+    reason = reason_against_replacing(modules)
     if reason is not None:
         return reason
     remember(block, found, *given, modules=modules, tensors=found[1])

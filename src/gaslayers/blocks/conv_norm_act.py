@@ -30,7 +30,7 @@ from gaslayers.blocks._construction import (
 )
 from gaslayers.blocks._geometry import check_geometry, check_groups
 from gaslayers.lean.convolution import ConvolutionGeometry
-from gaslayers.lean.execution import Execution, plain, reason_for_plain
+from gaslayers.lean.execution import Execution, plain, reason_against_lean
 from gaslayers.lean.fused.frozen.convolutions import (
     asks_gradient,
     convolve_frozen,
@@ -182,16 +182,16 @@ class ConvNormAct(Block):
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = self._reason_for_plain()
+        reason = self._reason_against_frozen()
         return plain(reason) if reason else Execution("frozen convolution", "its input is not kept")
 
-    def _reason_for_plain(self) -> str | None:
-        reason = reason_for_plain([self.conv], memory_efficient=bool(self.memory_efficient))
+    def _reason_against_frozen(self) -> str | None:
+        reason = reason_against_lean([self.conv], memory_efficient=bool(self.memory_efficient))
         return reason or reason_against_frozen(self.conv)
 
     def _convolve(self, x: Tensor) -> Tensor:
         conv = self.conv
-        if asks_gradient(x) and not self._reason_for_plain():
+        if asks_gradient(x) and not self._reason_against_frozen():
             return convolve_frozen(ConvolutionGeometry.of(conv), x, conv.weight, conv.bias)
         return conv(x)
 

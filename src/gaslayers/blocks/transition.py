@@ -30,7 +30,7 @@ from gaslayers.blocks._dense_plan import read_layer, read_or_reason
 from gaslayers.lean.execution import Execution, plain
 from gaslayers.lean.fused.dense.layer import Layer
 from gaslayers.lean.fused.dense.pre_activation import run_pre_activation
-from gaslayers.lean.fused.pool.activation_pool import activate_and_pool, reason_to_keep_maps
+from gaslayers.lean.fused.pool.activation_pool import activate_and_pool, reason_against_codes
 from gaslayers.lean.precision import suits
 
 
@@ -156,7 +156,7 @@ class TransitionBlock(Block):
             x = self.conv(self.activation(self.norm(x)))
             return self.pool(x)
         x = run_pre_activation(*layer, x)
-        if reason_to_keep_maps(nn.Identity(), self.pool) is None:
+        if reason_against_codes(nn.Identity(), self.pool) is None:
             return activate_and_pool(x, nn.Identity(), self.pool)
         return self.pool(x)
 

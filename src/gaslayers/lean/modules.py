@@ -70,7 +70,7 @@ def modules_within(*roots: nn.Module) -> list[nn.Module]:
     return found
 
 
-def reason_to_call(modules: Iterable[nn.Module]) -> str | None:
+def reason_against_replacing(modules: Iterable[nn.Module]) -> str | None:
     """Why these layers must be called, and not only be computed; None: nothing would be missed.
 
     What a call does besides the known computation: hooks of the module and hooks for all modules,

@@ -24,7 +24,7 @@ from gaslayers.lean.rerun import as_saved, kinds_of
 MAX_CELLS = 256
 
 
-def reason_to_keep_maps(activation: nn.Module, pool: nn.Module) -> str | None:
+def reason_against_codes(activation: nn.Module, pool: nn.Module) -> str | None:
     """What speaks against `activate_and_pool` for these two layers; None: nothing."""
     slope = negative_slope(activation)
     if slope is None:
@@ -53,7 +53,7 @@ def _reason_against_average_pool(pool: nn.AvgPool2d) -> str | None:
 
 
 def activate_and_pool(x: Tensor, activation: nn.Module, pool: Any) -> Tensor:
-    """Run both layers and keep codes; only where `reason_to_keep_maps` is None."""
+    """Run both layers and keep codes; only where `reason_against_codes` is None."""
     slope = known_slope(activation)
     if type(pool) is nn.MaxPool2d:
         return ActivationMaxPool.apply(x, slope, pool.kernel_size, pool.ceil_mode)

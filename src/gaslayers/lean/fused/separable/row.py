@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from gaslayers._typing import MemoryEfficient
-from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
+from gaslayers.lean.execution import (
+    Execution,
+    plain,
+    reason_against_fusing,
+    reason_against_lean,
+    takes_input,
+)
 from gaslayers.lean.fused.separable.chain import run_units
 from gaslayers.lean.fused.separable.kept_maps import ALLOWANCE, KeptMaps, choose_start
 from gaslayers.lean.fused.separable.unit_cost import shape_of
@@ -57,9 +63,10 @@ class Row:
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        chosen = None if self.reason else self._choose()
+        reason = self.reason or reason_against_fusing()
+        chosen = None if reason else self._choose()
         if chosen is None:
-            return _units_on_their_own(self.units, self.reason or "a chain would not keep less")
+            return _units_on_their_own(self.units, reason or "a chain would not keep less")
         start, choice = chosen
         kept, count = sum(choice.keep), len(choice.keep)
         front = f", after {start} on their own" if start else ""
@@ -69,7 +76,8 @@ class Row:
 
     def run(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W'), by the chain where there is one."""
-        is_lean = torch.is_grad_enabled() and self.reason is None and self._suits(x)
+        reason = self.reason or reason_against_fusing()
+        is_lean = torch.is_grad_enabled() and reason is None and self._suits(x)
         chosen = self._choose(x) if is_lean else None
         if chosen is None:
             return self.run_plain(x)
@@ -116,7 +124,7 @@ def reasons_against_chains(
             # What is foreign about a unit is for its own row, which calls it.
             if reason is None:
                 replaced += unit.module, unit.conv, unit.norm, unit.activation
-    reason = reason_for_plain(replaced, memory_efficient=bool(memory_efficient))
+    reason = reason_against_lean(replaced, memory_efficient=bool(memory_efficient))
     weights = [unit.weight for units in rows for unit in units[:1] if unit.weight is not None]
     reason = reason or _reason_against_precision(weights[:1])
     return [reason or next(filter(None, reasons), None) for reasons in foreign]

@@ -84,7 +84,7 @@ def order_of_sums(conv: Any, x: Tensor, pool: Any) -> bool | None:
     Args:
         conv: What reads ``x``.
         x: (N, C, H, W).
-        pool: One that `activation_pool.reason_to_keep_maps` has nothing against.
+        pool: One that `activation_pool.reason_against_codes` has nothing against.
     """
     if type(conv) is not nn.Conv2d or type(pool) is not nn.MaxPool2d or has_autocast(x.device):
         return None

@@ -22,7 +22,7 @@ from gaslayers.lean.batch_norm import (
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.fused.pool.activation_pool import activate_and_pool
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
-from gaslayers.lean.modules import reason_to_call
+from gaslayers.lean.modules import reason_against_replacing
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import LAYOUT, is_even
@@ -110,14 +110,14 @@ def _live_call(norm: Any) -> BatchNormCall | None:
     """What the norm would call, if it takes the batch's statistics; the batch is not counted."""
     if torch.compiler.is_compiling():  # which fuses these layers itself
         return None
-    if not is_batch_norm(norm) or reason_to_call([norm]) is not None:
+    if not is_batch_norm(norm) or reason_against_replacing([norm]) is not None:
         return None
     call = read_call(norm)
     return call if call.training else None
 
 
 def normalize_activate_and_pool(x: Tensor, norm: Any, activation: nn.Module, pool: Any) -> Tensor:
-    """Run the three and keep codes of the last two; only where `reason_to_keep_maps` is None.
+    """Run the three and keep codes of the last two; only where `reason_against_codes` is None.
 
     Shape: (N, C, H, W) -> (N, C, H / k, W / k).
     """

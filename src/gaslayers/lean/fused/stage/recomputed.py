@@ -19,7 +19,7 @@ from gaslayers.lean.fused.pool.choice import code_pool
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
 from gaslayers.lean.fused.stage.body import Body, ConvolutionBody, read_convolution
 from gaslayers.lean.fused.units import Unit
-from gaslayers.lean.modules import modules_within, reason_to_call
+from gaslayers.lean.modules import modules_within, reason_against_replacing
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import LAYOUT
 from gaslayers.lean.rerun import Precision, as_called, as_saved, kinds_of, stand_ins
@@ -143,7 +143,7 @@ def _check_batch(z: Tensor, call: BatchNormCall) -> None:
         )
 
 
-def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module) -> str | None:
+def reason_against_recomputing(body: nn.Module, norm: nn.Module, pool: nn.Module) -> str | None:
     """What speaks against `run_recomputed` for a stage of these layers; None: nothing."""
     if not is_batch_norm(norm):
         return f"{type(norm).__name__} is no BatchNorm2d"
@@ -153,18 +153,18 @@ def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module)
     for module in modules:
         if isinstance(module, nn.BatchNorm2d | nn.Dropout):
             return f"{type(module).__name__} in the block may compute otherwise a second time"
-    reason = reason_to_call([norm, *modules])
+    reason = reason_against_replacing([norm, *modules])
     if reason is not None:
         return reason
     if torch.compiler.is_compiling():
         return "the compiler cannot trace a backward pass that calls autograd"
     convolutions = [module for module in modules if type(module) is nn.Conv2d]
     if len(convolutions) == 1 and not any(p.requires_grad for p in body.parameters()):
-        return _reason_to_keep_output(convolutions[0])
+        return _reason_against_running_again(convolutions[0])
     return None
 
 
-def _reason_to_keep_output(convolution: nn.Conv2d) -> str | None:
+def _reason_against_running_again(convolution: nn.Conv2d) -> str | None:
     """What speaks against running a frozen convolution again.
 
     The input of one that trains is kept in any case, for the gradient of its weight. That of a
@@ -188,7 +188,7 @@ def run_recomputed(
     pool: Any,
     unit: Unit | None = None,
 ) -> Tensor:
-    """Run a stage; only where `reason_to_keep_norm_input` is None.
+    """Run a stage; only where `reason_against_recomputing` is None.
 
     Args:
         x: (N, C, H, W).
