@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from gaslayers.lean.activations import IDENTITY, activate
+from gaslayers.lean.activations import IDENTITY, activate, activation_backward
 from gaslayers.lean.fused.dense.norm import BatchNorm, Scaling
 from gaslayers.lean.fused.dense.slots import Slot, Slots
 from gaslayers.lean.native import norm as native_norm
@@ -165,14 +165,14 @@ class NormActivation:
             overwrite: Whether that may take the memory of ``grad``.
         """
         if result is not None and self.reads_result:
-            grad = self._activation_backward(grad, result, overwrite=overwrite)
+            grad = activation_backward(grad, result, self.slope, overwrite=overwrite)
         through: Tensor | None = grad
         if self.norm is not None:
             through = self.norm.backward(grad, norm_input, slots, moments, wants_x=wants_x)
             overwrite = slots.may_overwrite
         if through is None or not self.activation_first:
             return through
-        return self._activation_backward(through, norm_input, overwrite=overwrite)
+        return activation_backward(through, norm_input, self.slope, overwrite=overwrite)
 
     def backward_by_kernels(
         self,
@@ -225,12 +225,3 @@ class NormActivation:
         if through is None or passed is None:
             return passed if through is None else through
         return through if added is not None else passed + through
-
-    def _activation_backward(self, grad: Tensor, activated: Tensor, *, overwrite: bool) -> Tensor:
-        """Gradient of the activation's output -> of its input, in the same memory if allowed."""
-        if self.slope == IDENTITY:
-            return grad
-        into = {"grad_input": grad} if overwrite else {}
-        if self.slope == 0.0:
-            return torch.ops.aten.threshold_backward(grad, activated, 0, **into)
-        return torch.ops.aten.leaky_relu_backward(grad, activated, self.slope, True, **into)

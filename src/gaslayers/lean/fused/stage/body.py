@@ -1,4 +1,4 @@
-"""What a stage computes before its norm, a second time, and the backward pass through it."""
+"""What a stage computes before its norm, once more, and the backward pass through it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.fused.units import Unit, reason_against_unit
-from gaslayers.lean.rerun import gradients_of
+from gaslayers.lean.rerun import Precision, gradients_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +21,17 @@ class Body:
     Args:
         module: The module, as from `as_called`.
         names: Of the parameters that it reads.
+        precision: The autocast that it ran under.
     """
 
     module: nn.Module
     names: tuple[str, ...]
+    precision: Precision
 
     def run(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Its output, with a graph; by these parameters, whatever the module holds by now."""
         state = dict(zip(self.names, parameters, strict=True))
-        with torch.enable_grad():
+        with self.precision.restored(), torch.enable_grad():
             return functional_call(self.module, state, (x,), tie_weights=False)
 
     def backward(
@@ -57,11 +59,13 @@ class ConvolutionBody:
     """A convolution alone, by the operators that autograd would call: it needs no graph."""
 
     geometry: ConvolutionGeometry
+    precision: Precision
 
     def run(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """As `Body.run`, without a graph."""
         weight, *biases = parameters
-        return self.geometry.convolve(self.geometry.pad(x), weight, next(iter(biases), None))
+        with self.precision.restored():
+            return self.geometry.convolve(self.geometry.pad(x), weight, next(iter(biases), None))
 
     def backward(
         self,
@@ -81,7 +85,26 @@ class ConvolutionBody:
         return [grad_x, *found][: len(wants)]
 
 
-def read_convolution(unit: Unit) -> ConvolutionBody | None:
+class NoBody:
+    """Nothing: the stage keeps what its norm reads."""
+
+    def run(self, x: Tensor, _parameters: Sequence[Tensor]) -> Tensor:
+        """As `Body.run`, without a graph."""
+        return x
+
+    def backward(
+        self,
+        grad: Tensor,
+        _made: Tensor,
+        _x: Tensor,
+        _parameters: Sequence[Tensor],
+        _wants: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """As `Body.backward`."""
+        return [grad]
+
+
+def read_convolution(unit: Unit, precision: Precision) -> ConvolutionBody | None:
     """The body that is no more than this unit's convolution, if it is."""
     is_alone = unit.is_bare and reason_against_unit(unit) is None
-    return ConvolutionBody(unit.geometry) if is_alone else None
+    return ConvolutionBody(unit.geometry, precision) if is_alone else None

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import (
     BatchNormCall,
     count_batch,
@@ -21,11 +20,11 @@ from gaslayers.lean.batch_norm import (
 )
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.fused.pool.activation_pool import activate_and_pool
-from gaslayers.lean.fused.pool.kernel_pool import KernelPool
+from gaslayers.lean.fused.stage.recomputed import pool_normed
 from gaslayers.lean.modules import reason_against_replacing
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
-from gaslayers.lean.native.norm_call import LAYOUT, is_even
+from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.native.norm_choice import take_call
 from gaslayers.lean.rerun import as_saved, kinds_of
 
@@ -53,57 +52,11 @@ class LiveBatchNorm(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:]
         by_operator = torch.is_grad_enabled() or is_batch(grad)
         if by_operator or not is_even(grad):
-            return None, *_differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
+            arguments = weight, None, None, *moments, True, ctx.eps, wanted
+            return None, *norm_backward(grad, x, *arguments)
         # Hooks on saved tensors need not give them back in their memory format.
         x = x.contiguous(memory_format=torch.channels_last)
         return None, *native_norm.normalize_backward(grad, x, moments, weight, None, wanted=wanted)
-
-
-class LiveBatchNormMaxPool(torch.autograd.Function):
-    """The same, then an activation and 2x2 max pooling."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        call: BatchNormCall,
-        slope: float,
-        ceil_mode: bool,
-        x: Tensor,
-        weight: Tensor | None,
-        _bias: Tensor | None,
-    ) -> Tensor:
-        """(N, C, H, W) -> (N, C, H / 2, W / 2), rounded up in ceil mode."""
-        pooled, packed, moments = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
-        ctx.eps, ctx.slope = call.eps, slope
-        ctx.pool = KernelPool(slope, norm_pool.WINDOW, ceil_mode, x.shape, LAYOUT)
-        saved = x, weight, moments, packed, call.running_mean, call.running_var
-        ctx.kinds = kinds_of(saved)
-        ctx.save_for_backward(*saved)
-        return pooled
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """(N, C, H / 2, W / 2) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, packed, _, _ = as_saved(ctx.saved_tensors, ctx.kinds)
-        wanted = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled() or is_batch(grad):
-            grad = ctx.pool.backward(grad, (packed,))
-            grads = _differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
-        else:
-            kept = packed, x, moments, weight, None
-            grads = [*norm_pool.run_backward(grad, *kept, ctx.slope, wanted)]
-        return None, None, None, *grads
-
-
-def _differentiable_backward(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    moments: Tensor,
-    eps: float,
-    wanted: tuple[bool, ...],
-) -> list[Tensor | None]:
-    return norm_backward(grad, x, weight, None, None, *moments, True, eps, wanted)
 
 
 def _live_call(norm: Any) -> BatchNormCall | None:
@@ -124,11 +77,9 @@ def normalize_activate_and_pool(x: Tensor, norm: Any, activation: nn.Module, poo
     call = _live_call(norm)
     if call is not None and take_call(x, call):
         call = count_batch(call)
-        parameters = x, call.weight, call.bias
         if type(pool) is nn.MaxPool2d and norm_pool.suits(x, pool.kernel_size):
-            slope = known_slope(activation)
-            return LiveBatchNormMaxPool.apply(call, slope, pool.ceil_mode, *parameters)
-        x = LiveBatchNorm.apply(call, *parameters)
+            return pool_normed(x, call, activation, pool)
+        x = LiveBatchNorm.apply(call, x, call.weight, call.bias)
     else:
         x = norm(x)
     return activate_and_pool(x, activation, pool) if x.requires_grad else pool(activation(x))

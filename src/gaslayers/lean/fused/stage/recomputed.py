@@ -1,12 +1,14 @@
 """Block, batch norm, activation and max pooling that keep the input and a byte a pooled cell.
 
 A live batch norm's backward pass needs its input in full. Here the block computes it a second
-time instead: its input is kept anyway for the gradient of its weights.
+time instead: its input is kept anyway for the gradient of its weights. Without a block the input
+is what the norm reads.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm, 
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.fused.pool.choice import code_pool
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
-from gaslayers.lean.fused.stage.body import Body, ConvolutionBody, read_convolution
+from gaslayers.lean.fused.stage.body import Body, ConvolutionBody, NoBody, read_convolution
 from gaslayers.lean.fused.units import Unit
 from gaslayers.lean.modules import modules_within, reason_against_replacing
 from gaslayers.lean.native import norm_pool
@@ -31,20 +33,19 @@ _FLOPS_PER_SAVED_BYTE = 1000
 
 @dataclasses.dataclass(frozen=True)
 class _Stage:
-    """What the function calls besides tensors."""
+    """What the function calls besides tensors: first the block, and then how it runs again."""
 
-    module: nn.Module
-    body: Body
+    run: Callable[[Tensor], Tensor]
+    body: Body | NoBody
     convolution: ConvolutionBody | None
-    precision: Precision
     call: BatchNormCall
     slope: float
     kernel_size: int
     ceil_mode: bool
 
 
-class RecomputedStage(torch.autograd.Function):
-    """A whole stage; the last arguments are the parameters that it reads."""
+class PooledStage(torch.autograd.Function):
+    """A whole stage; the last arguments are the parameters that its block reads."""
 
     @staticmethod
     def forward(
@@ -57,7 +58,7 @@ class RecomputedStage(torch.autograd.Function):
     ) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H' / k, W' / k)."""
         call = stage.call
-        z = stage.module(x)
+        z = stage.run(x)
         _check_batch(z, call)
         ctx.stage = stage
         ctx.by_kernels = norm_pool.take(z, call, stage.kernel_size)
@@ -107,8 +108,7 @@ class RecomputedStage(torch.autograd.Function):
         body = (by_kernels and stage.convolution) or stage.body
         if body is stage.body:
             x, *parameters = stand_ins([x, *parameters], wants)
-        with stage.precision.restored():
-            z = body.run(x, parameters)
+        z = body.run(x, parameters)
         if by_kernels:
             grad_z, grad_weight, grad_bias = norm_pool.run_backward(
                 *(grad, kept[0], z.detach(), (mean, inverse_std), weight, None),
@@ -198,8 +198,8 @@ def run_recomputed(
         pool: The pooling.
         unit: The body, where it is a convolution unit.
     """
-    call = begin_call(norm)
-    convolution = None if unit is None else read_convolution(unit)
+    precision = Precision.of(x)
+    convolution = None if unit is None else read_convolution(unit, precision)
     convolutions = (
         [("conv", unit.conv)]
         if unit is not None and convolution is not None
@@ -212,14 +212,32 @@ def run_recomputed(
         for leaf in ("weight", "bias")
         if (tensor := getattr(module, leaf)) is not None
     }
+    call = begin_call(norm)
     stage = _Stage(
         body,
-        Body(as_called(body), tuple(tensors)),
+        Body(as_called(body), tuple(tensors), precision),
         convolution,
-        Precision.of(x),
         call,
         known_slope(activation),
         pool.kernel_size,
         pool.ceil_mode,
     )
-    return RecomputedStage.apply(stage, x, call.weight, call.bias, *tensors.values())
+    return PooledStage.apply(stage, x, call.weight, call.bias, *tensors.values())
+
+
+def pool_normed(x: Tensor, call: BatchNormCall, activation: nn.Module, pool: Any) -> Tensor:
+    """Run a stage without a block.
+
+    Args:
+        x: (N, C, H, W), what the norm reads.
+        call: Of the norm, the batch counted.
+        activation: The activation, of known slope.
+        pool: The pooling, one that `reason_against_codes` has nothing against.
+    """
+    slope = known_slope(activation)
+    stage = _Stage(_nothing, NoBody(), None, call, slope, pool.kernel_size, pool.ceil_mode)
+    return PooledStage.apply(stage, x, call.weight, call.bias)
+
+
+def _nothing(x: Tensor) -> Tensor:
+    return x
