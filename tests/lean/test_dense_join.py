@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gaslayers import DenseBlock, InceptionBlock, TransitionBlock
 from gaslayers.lean.activations import IDENTITY
 from gaslayers.lean.convolution import ConvolutionGeometry
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.convolution import LoneConvolution
 from gaslayers.lean.fused.dense.join import join_branches
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
 from gaslayers.lean.fused.inception.composition_cost import VECTOR, joining_pays, vector_of
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.convolution import LoneConvolution
+from gaslayers.lean.fused.parts.norm_activation import NormActivation
 from tests.lean.twins import (
     assert_close_twins,
     assert_equal_twins,

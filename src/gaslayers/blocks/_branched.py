@@ -14,10 +14,10 @@ from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.lean.execution import Execution
+from gaslayers.lean.fused.chain.row import Row, reasons_against_chains, side_by_side
 from gaslayers.lean.fused.frozen.convolutions import are_frozen, run_frozen
 from gaslayers.lean.fused.inception.composition import Composition
-from gaslayers.lean.fused.separable.row import Row, reasons_against_chains, side_by_side
-from gaslayers.lean.fused.units import Unit, take_apart
+from gaslayers.lean.fused.parts.units import Unit, take_apart
 
 
 def _units_of(branch: nn.Module) -> tuple[list[Unit], str | None]:

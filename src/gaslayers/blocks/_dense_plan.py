@@ -19,12 +19,12 @@ from gaslayers.blocks.inception import InceptionBlock
 from gaslayers.lean.activations import negative_slope
 from gaslayers.lean.batch_norm import is_batch_norm
 from gaslayers.lean.execution import reason_against_fusing, reason_against_lean
-from gaslayers.lean.fused.dense.branch import Branch
 from gaslayers.lean.fused.dense.features import Plan
 from gaslayers.lean.fused.dense.join import join_branches
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.reader import Reader
-from gaslayers.lean.fused.units import Unit, pads_with_zeros, take_apart, unit_of
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.reader import Reader
+from gaslayers.lean.fused.parts.units import Unit, pads_with_zeros, take_apart, unit_of
 from gaslayers.lean.modules import is_known, is_usual, modules_within, reason_against_replacing
 from gaslayers.lean.snapshot import recall, remember
 

@@ -31,11 +31,11 @@ from gaslayers.blocks._construction import (
 )
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.execution import Execution, plain, reason_against_lean, takes_input
+from gaslayers.lean.fused.parts.units import take_apart
 from gaslayers.lean.fused.pool.activation_pool import reason_against_codes
 from gaslayers.lean.fused.stage.image import order_of_sums, run_image_stage
 from gaslayers.lean.fused.stage.normed import normalize_activate_and_pool
 from gaslayers.lean.fused.stage.recomputed import reason_against_recomputing, run_recomputed
-from gaslayers.lean.fused.units import take_apart
 from gaslayers.lean.modules import reason_against_replacing
 from gaslayers.lean.native import image_stage
 

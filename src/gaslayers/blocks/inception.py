@@ -22,7 +22,7 @@ from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.lean.fused.inception.composition import Composition, plan_composition
-from gaslayers.lean.fused.units import Unit
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.modules import register_known
 
 

@@ -28,8 +28,8 @@ from gaslayers.blocks._construction import (
 )
 from gaslayers.blocks._dense_plan import read_layer, read_or_reason
 from gaslayers.lean.execution import Execution, plain
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.pre_activation import run_pre_activation
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.pre_activation import run_pre_activation
 from gaslayers.lean.fused.pool.activation_pool import activate_and_pool, reason_against_codes
 from gaslayers.lean.precision import suits
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from gaslayers.lean.batch_norm import BatchNormCall, running_of, saved_behind_running
 from gaslayers.lean.engine.version import check_seen, seen
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.norm import BatchNorm, track, write_and_measure
-from gaslayers.lean.fused.dense.slots import Slots
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.norm import BatchNorm, track, write_and_measure
+from gaslayers.lean.fused.parts.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
 from gaslayers.lean.rerun import as_saved, kinds_of

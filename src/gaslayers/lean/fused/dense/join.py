@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.convolution import JoinedConvolution, LoneConvolution
 from gaslayers.lean.fused.inception.composition_cost import joining_pays, vector_of
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.convolution import JoinedConvolution, LoneConvolution
 
 
 def join_branches(branches: Sequence[Branch], tensors: Sequence[Tensor]) -> Branch | None:

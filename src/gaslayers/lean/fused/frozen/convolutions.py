@@ -19,7 +19,7 @@ from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.execution import takes_input
 from gaslayers.lean.fused.frozen.input_gradient import input_gradient
-from gaslayers.lean.fused.units import Unit, pads_with_zeros
+from gaslayers.lean.fused.parts.units import Unit, pads_with_zeros
 from gaslayers.lean.layout import dense_strides
 from gaslayers.lean.modules import are_plain
 from gaslayers.lean.precision import has_autocast

@@ -13,7 +13,7 @@ from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.execution import Execution, takes_input
 from gaslayers.lean.fused.inception.composition_cost import BranchShape, CompositionChoice, choose
 from gaslayers.lean.fused.inception.kernels import Kernel, compose, convolve, join
-from gaslayers.lean.fused.units import Unit
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.layout import convolution_layout
 from gaslayers.lean.modules import are_plain
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gaslayers.lean.convolution import ConvolutionGeometry
-from gaslayers.lean.fused.units import Unit, reason_against_unit
+from gaslayers.lean.fused.parts.units import Unit, reason_against_unit
 from gaslayers.lean.rerun import Precision, gradients_of
 
 

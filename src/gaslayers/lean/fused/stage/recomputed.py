@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm, norm_backward
 from gaslayers.lean.execution import is_batch
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.fused.pool.choice import code_pool
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
 from gaslayers.lean.fused.stage.body import Body, ConvolutionBody, NoBody, read_convolution
-from gaslayers.lean.fused.units import Unit
 from gaslayers.lean.modules import modules_within, reason_against_replacing
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import LAYOUT

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.batch_norm import running_of, saved_behind_running
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.slots import Slots
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.slots import Slots
 from gaslayers.lean.precision import convolution_dtype, without_autocast
 from gaslayers.lean.rerun import as_saved, kinds_of
 

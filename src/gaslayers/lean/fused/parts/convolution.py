@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from gaslayers.lean.convolution import ConvolutionGeometry, KnownConvolution
-from gaslayers.lean.fused.dense.slots import Slot, Slots
 from gaslayers.lean.fused.inception.kernels import Kernel, join
+from gaslayers.lean.fused.parts.slots import Slot, Slots
 from gaslayers.lean.precision import cast
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY
 from gaslayers.lean.execution import is_batch
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
-from gaslayers.lean.fused.dense.pre_activation import PreActivation
-from gaslayers.lean.fused.reader import Reader
-from gaslayers.lean.fused.units import Unit
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.norm_activation import NormActivation
+from gaslayers.lean.fused.parts.pre_activation import PreActivation
+from gaslayers.lean.fused.parts.reader import Reader
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.native.norm_choice import take

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.activations import IDENTITY, activate, activation_backward
-from gaslayers.lean.fused.dense.norm import BatchNorm, Scaling
-from gaslayers.lean.fused.dense.slots import Slot, Slots
+from gaslayers.lean.fused.parts.norm import BatchNorm, Scaling
+from gaslayers.lean.fused.parts.slots import Slot, Slots
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_call import is_dense, is_even, suits
 

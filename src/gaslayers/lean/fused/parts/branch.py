@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gaslayers.lean.fused.dense.convolution import Convolution
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
-from gaslayers.lean.fused.dense.slots import Slot, Slots
+from gaslayers.lean.fused.parts.convolution import Convolution
+from gaslayers.lean.fused.parts.norm_activation import NormActivation
+from gaslayers.lean.fused.parts.slots import Slot, Slots
 from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.precision import cast
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.batch_norm import BatchNormCall
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.norm import BatchNorm
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
-from gaslayers.lean.fused.dense.slots import Slots
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.norm import BatchNorm
+from gaslayers.lean.fused.parts.norm_activation import NormActivation
+from gaslayers.lean.fused.parts.slots import Slots
 from gaslayers.lean.native.norm_call import is_even
 
 

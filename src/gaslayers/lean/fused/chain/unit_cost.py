@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from gaslayers.lean.activations import IDENTITY, negative_slope
-from gaslayers.lean.fused.units import Unit
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.roofline import convolution, traffic
 
 SLICE_FACTOR = 8.0

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import is_batch_norm, read_call
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.convolution import LoneConvolution
-from gaslayers.lean.fused.dense.norm import BatchNorm, Scaling
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
-from gaslayers.lean.fused.dense.slots import Slot
-from gaslayers.lean.fused.units import Unit
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.convolution import LoneConvolution
+from gaslayers.lean.fused.parts.norm import BatchNorm, Scaling
+from gaslayers.lean.fused.parts.norm_activation import NormActivation
+from gaslayers.lean.fused.parts.slots import Slot
+from gaslayers.lean.fused.parts.units import Unit
 
 
 class Reader:

@@ -17,10 +17,10 @@ from gaslayers.lean.execution import (
     reason_against_lean,
     takes_input,
 )
-from gaslayers.lean.fused.separable.chain import run_units
-from gaslayers.lean.fused.separable.kept_maps import ALLOWANCE, KeptMaps, choose_start
-from gaslayers.lean.fused.separable.unit_cost import shape_of
-from gaslayers.lean.fused.units import Unit, reason_against_unit
+from gaslayers.lean.fused.chain.chain import run_units
+from gaslayers.lean.fused.chain.kept_maps import ALLOWANCE, KeptMaps, choose_start
+from gaslayers.lean.fused.chain.unit_cost import shape_of
+from gaslayers.lean.fused.parts.units import Unit, reason_against_unit
 from gaslayers.lean.layout import channels_vary_fastest
 from gaslayers.lean.modules import are_plain
 from gaslayers.lean.precision import has_autocast
