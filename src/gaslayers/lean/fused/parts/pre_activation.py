@@ -1,4 +1,4 @@
-"""Norm and activation in front of a convolution, computed again in the backward pass.
+"""A layer as one function: norm, activation and convolutions, the first two computed again.
 
 The plain composition keeps their output for the gradient of the convolution's weights, beside
 their input. After a dense block the input is the block's output, which it keeps itself.
