@@ -18,7 +18,7 @@ from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.fused.dense.join import join_branches
 from gaslayers.lean.fused.inception.composition_cost import VECTOR, joining_pays, vector_of
 from gaslayers.lean.fused.parts.branch import Branch
-from gaslayers.lean.fused.parts.convolution import LoneConvolution
+from gaslayers.lean.fused.parts.convolution import Convolution, KernelSlots
 from gaslayers.lean.fused.parts.norm_activation import NormActivation
 from tests.lean.twins import (
     assert_close_twins,
@@ -90,7 +90,8 @@ def test_kernels_of_two_dilations_are_not() -> None:
 
     def branch(slot: int, padding: int, dilation: int) -> Branch:
         geometry = ConvolutionGeometry(padding=(padding,) * 2, dilation=(dilation,) * 2)
-        return Branch((LoneConvolution(geometry, slot, None),), (bare,), (True,))
+        convolution = Convolution(geometry, (KernelSlots(slot, None),))
+        return Branch((convolution,), (bare,), (True,))
 
     assert join_branches([branch(0, 2, 1), branch(1, 1, 1)], tensors) is not None
     assert join_branches([branch(0, 2, 1), branch(1, 2, 2)], tensors) is None

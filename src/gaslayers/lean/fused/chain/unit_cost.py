@@ -10,7 +10,7 @@ from torch import nn
 
 from gaslayers.lean.activations import IDENTITY, negative_slope
 from gaslayers.lean.fused.parts.units import Unit
-from gaslayers.lean.roofline import convolution, traffic
+from gaslayers.lean.roofline import traffic
 
 SLICE_FACTOR = 8.0
 """How much longer PyTorch's norm takes backward on a slice of channels in channels-last memory.
@@ -74,13 +74,10 @@ def scales(shapes: Sequence[UnitShape]) -> list[int]:
 
 
 def _convolution_time(shape: UnitShape) -> float:
-    return convolution(
-        shape.in_channels,
-        shape.out_channels,
-        shape.area,
-        groups=shape.groups,
-        in_pixels=shape.stride**2,
-    )
+    """For each pixel of its output."""
+    read, made = shape.in_channels, shape.out_channels
+    arithmetic = 2.0 * read * made * shape.area / shape.groups
+    return arithmetic + traffic(read * shape.stride**2 + made)
 
 
 def _reads_slices(shapes: Sequence[UnitShape], *, sliced: bool) -> bool:

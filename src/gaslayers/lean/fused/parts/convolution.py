@@ -1,10 +1,10 @@
-"""The convolutions of a dense layer, by the slots of their tensors."""
+"""A convolution by the slots of its tensors, or several of one input that run as one."""
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -14,40 +14,76 @@ from gaslayers.lean.fused.parts.slots import Slot, Slots
 from gaslayers.lean.precision import cast
 
 
-@dataclasses.dataclass(frozen=True)
-class Convolution(abc.ABC):
-    """A convolution that pads with zeros.
+class KernelSlots(NamedTuple):
+    """The kernel of a `torch.nn.Conv2d`.
 
     Args:
-        geometry: How it walks over its input.
+        weight: The weight.
+        bias: Offset of each output channel.
+        offset: Where its first cell lies among those of the largest kernel that it runs with.
+    """
+
+    weight: int
+    bias: Slot
+    offset: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A convolution that pads with zeros.
+
+    Several kernels run as one: the smaller ones among zeros, the channels in order.
+
+    Args:
+        geometry: How it walks over its input: that of the largest kernel.
+        kernels: One, or several of one group each.
     """
 
     geometry: ConvolutionGeometry
+    kernels: tuple[KernelSlots, ...]
 
     @property
-    @abc.abstractmethod
     def parameters(self) -> tuple[Slot, ...]:
         """The slots whose gradients can be asked for."""
+        return tuple(slot for weight, bias, _ in self.kernels for slot in (weight, bias))
 
-    @abc.abstractmethod
     def out_channels(self, tensors: Sequence[Tensor]) -> int:
         """Channels of the output."""
+        return sum(tensors[weight].shape[0] for weight, _, _ in self.kernels)
 
-    @abc.abstractmethod
     def wants_weight(self, slots: Slots) -> bool:
         """Whether the gradient of a weight is asked for, which reads the input."""
+        return slots.wants(*(weight for weight, _, _ in self.kernels))
 
-    @abc.abstractmethod
-    def _wants_bias(self, slots: Slots) -> bool:
-        """Whether that of a bias is."""
-
-    @abc.abstractmethod
     def _kernel(self, slots: Slots) -> tuple[Tensor, Tensor | None]:
         """Weight and bias, in the dtype that convolutions compute in."""
+        kernels = []
+        for weight, bias, _ in self.kernels:
+            offset = slots.get(bias)
+            own = None if offset is None else cast(offset, slots.dtype)
+            kernels.append(Kernel(cast(slots.tensors[weight], slots.dtype), own))
+        if len(kernels) == 1:
+            return kernels[0].weight, kernels[0].bias
+        size = max(kernel.weight.shape[3] for kernel in kernels)
+        offsets = [offset for _, _, offset in self.kernels]
+        joined = join([k.placed(size, offset) for k, offset in zip(kernels, offsets, strict=True)])
+        return joined.weight, joined.bias
 
-    @abc.abstractmethod
     def _put(self, slots: Slots, grad_weight: Tensor | None, grad_bias: Tensor | None) -> None:
         """Bring the gradients of what `_kernel` returned to their slots."""
+        if len(self.kernels) == 1:
+            slots.put(self.kernels[0].weight, grad_weight)
+            slots.put(self.kernels[0].bias, grad_bias)
+            return
+        start = 0
+        for weight, bias, offset in self.kernels:
+            channels, _, height, width = slots.tensors[weight].shape
+            own, start = slice(start, start + channels), start + channels
+            cells = slice(offset, offset + height), slice(offset, offset + width)
+            if grad_weight is not None:
+                slots.put(weight, grad_weight[own, :, cells[0], cells[1]])
+            if grad_bias is not None:
+                slots.put(bias, grad_bias[own])
 
     def _padded(self, x: Tensor, slots: Slots) -> Tensor:
         return cast(self.geometry.pad(x), slots.dtype)
@@ -58,7 +94,8 @@ class Convolution(abc.ABC):
 
     def backward(self, grad: Tensor, x: Tensor, slots: Slots, *, wants_x: bool) -> Tensor | None:
         """Gradient of the output -> gradient of the input; the parameters' go to their slots."""
-        mask = [wants_x, self.wants_weight(slots), self._wants_bias(slots)]
+        wants_bias = slots.wants(*(bias for _, bias, _ in self.kernels))
+        mask = [wants_x, self.wants_weight(slots), wants_bias]
         if not any(mask):
             return None
         weight, _ = self._kernel(slots)
@@ -72,92 +109,3 @@ class Convolution(abc.ABC):
         """What `forward` and an activation made, which was kept, as a function of ``x``."""
         padded = self._padded(x, slots)
         return KnownConvolution.apply(self.geometry, slope, made, padded, *self._kernel(slots))
-
-
-@dataclasses.dataclass(frozen=True)
-class LoneConvolution(Convolution):
-    """A `torch.nn.Conv2d`.
-
-    Args:
-        geometry: As for `Convolution`.
-        weight: The kernel.
-        bias: Offset of each output channel.
-    """
-
-    weight: int
-    bias: Slot
-
-    @property
-    def parameters(self) -> tuple[Slot, ...]:
-        """As for `Convolution`."""
-        return (self.weight, self.bias)
-
-    def out_channels(self, tensors: Sequence[Tensor]) -> int:
-        """As for `Convolution`."""
-        return tensors[self.weight].shape[0]
-
-    def wants_weight(self, slots: Slots) -> bool:
-        """As for `Convolution`."""
-        return slots.wants(self.weight)
-
-    def _wants_bias(self, slots: Slots) -> bool:
-        return slots.wants(self.bias)
-
-    def _kernel(self, slots: Slots) -> tuple[Tensor, Tensor | None]:
-        weight, bias, dtype = slots.tensors[self.weight], slots.get(self.bias), slots.dtype
-        return cast(weight, dtype), None if bias is None else cast(bias, dtype)
-
-    def _put(self, slots: Slots, grad_weight: Tensor | None, grad_bias: Tensor | None) -> None:
-        slots.put(self.weight, grad_weight)
-        slots.put(self.bias, grad_bias)
-
-
-@dataclasses.dataclass(frozen=True)
-class JoinedConvolution(Convolution):
-    """Convolutions of one input as one: the smaller kernels among zeros, the channels in order.
-
-    Args:
-        geometry: As for `Convolution`: that of the largest kernel.
-        parts: The convolutions, of one group each.
-        offsets: Where the first cell of each lies among those of the largest.
-    """
-
-    parts: tuple[LoneConvolution, ...]
-    offsets: tuple[int, ...]
-
-    @property
-    def parameters(self) -> tuple[Slot, ...]:
-        """As for `Convolution`."""
-        return tuple(slot for part in self.parts for slot in part.parameters)
-
-    def out_channels(self, tensors: Sequence[Tensor]) -> int:
-        """As for `Convolution`."""
-        return sum(part.out_channels(tensors) for part in self.parts)
-
-    def wants_weight(self, slots: Slots) -> bool:
-        """As for `Convolution`."""
-        return slots.wants(*(part.weight for part in self.parts))
-
-    def _wants_bias(self, slots: Slots) -> bool:
-        return slots.wants(*(part.bias for part in self.parts))
-
-    def _kernel(self, slots: Slots) -> tuple[Tensor, Tensor | None]:
-        kernels = [Kernel(*part._kernel(slots)) for part in self.parts]
-        size = max(kernel.weight.shape[3] for kernel in kernels)
-        placed = [
-            kernel.placed(size, offset)
-            for kernel, offset in zip(kernels, self.offsets, strict=True)
-        ]
-        weight, bias, _ = join(placed)
-        return weight, bias
-
-    def _put(self, slots: Slots, grad_weight: Tensor | None, grad_bias: Tensor | None) -> None:
-        start = 0
-        for part, offset in zip(self.parts, self.offsets, strict=True):
-            channels, _, height, width = slots.tensors[part.weight].shape
-            own, start = slice(start, start + channels), start + channels
-            cells = slice(offset, offset + height), slice(offset, offset + width)
-            if grad_weight is not None:
-                slots.put(part.weight, grad_weight[own, :, cells[0], cells[1]])
-            if grad_bias is not None:
-                slots.put(part.bias, grad_bias[own])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import is_batch_norm, read_call
 from gaslayers.lean.fused.parts.branch import Branch
-from gaslayers.lean.fused.parts.convolution import LoneConvolution
+from gaslayers.lean.fused.parts.convolution import Convolution, KernelSlots
 from gaslayers.lean.fused.parts.norm import BatchNorm, Scaling
 from gaslayers.lean.fused.parts.norm_activation import NormActivation
 from gaslayers.lean.fused.parts.slots import Slot
@@ -41,9 +41,8 @@ class Reader:
         convolutions, following = [], []
         for unit in units:
             weight: Any = unit.weight
-            convolutions.append(
-                LoneConvolution(unit.geometry, self._add(weight), self._slot(unit.bias))
-            )
+            kernel = KernelSlots(self._add(weight), self._slot(unit.bias))
+            convolutions.append(Convolution(unit.geometry, (kernel,)))
             has_norm = type(unit.norm) is not nn.Identity
             following.append(
                 self.norm_activation(
