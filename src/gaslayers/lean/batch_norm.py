@@ -130,11 +130,6 @@ def running_of(calls: Sequence[BatchNormCall]) -> list[Tensor]:
     return [statistics for statistics in every if statistics is not None]
 
 
-def saved_behind_running(saved: Sequence[Any], calls: Sequence[BatchNormCall]) -> Sequence[Any]:
-    """What was saved behind `running_of` these calls."""
-    return saved[len(running_of(calls)) :]
-
-
 def norm_backward(grad: Tensor, x: Tensor, *arguments: Any) -> list[Tensor | None]:
     """`torch.ops.aten.native_batch_norm_backward`, right for axes of one in any strides, too."""
     maps = in_told_strides(grad), in_told_strides(x)

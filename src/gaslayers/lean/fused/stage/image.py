@@ -25,7 +25,7 @@ from gaslayers.lean.native import pool as native_pool
 from gaslayers.lean.native.norm_call import LAYOUT
 from gaslayers.lean.native.windows import WINDOW
 from gaslayers.lean.precision import has_autocast
-from gaslayers.lean.rerun import as_saved, kinds_of
+from gaslayers.lean.rerun import save, saved
 
 _ONCE = (1, 1)
 _TRIAL_VALUES = 2**20
@@ -55,15 +55,14 @@ class ImageStage(torch.autograd.Function):
         ctx.pool = KernelPool(slope, WINDOW, ceil_mode, shape, LAYOUT)
         ctx.shape, ctx.strides, ctx.padding = x.shape, dense_strides(x), padding
         # The gradient of the weight alone reads the input.
-        saved = weight, packed, x if ctx.needs_input_grad[1] else None
-        ctx.kinds, ctx.seen = kinds_of(saved), seen(x)
-        ctx.save_for_backward(*saved)
+        save(ctx, weight, packed, x if ctx.needs_input_grad[1] else None)
+        ctx.seen = seen(x)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / 2, W' / 2) -> the gradients of input, weight and bias."""
-        weight, packed, x = as_saved(ctx.saved_tensors, ctx.kinds)
+        weight, packed, x = saved(ctx)
         check_seen(ctx.seen)
         wants = list(ctx.needs_input_grad[:3])
         geometry = ConvolutionGeometry(padding=ctx.padding)

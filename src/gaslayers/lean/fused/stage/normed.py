@@ -17,6 +17,7 @@ from gaslayers.lean.batch_norm import (
     is_batch_norm,
     norm_backward,
     read_call,
+    running_of,
 )
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.fused.pool.activation_pool import activate_and_pool
@@ -26,7 +27,7 @@ from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.native.norm_choice import take_call
-from gaslayers.lean.rerun import as_saved, kinds_of
+from gaslayers.lean.rerun import save, saved
 
 
 class LiveBatchNorm(torch.autograd.Function):
@@ -39,16 +40,13 @@ class LiveBatchNorm(torch.autograd.Function):
         """(N, C, H, W) -> (N, C, H, W)."""
         _, y, moments = native_norm.run(x, call)
         ctx.eps = call.eps
-        # The running statistics so that a change of them before the backward pass is noticed.
-        saved = x, weight, moments, call.running_mean, call.running_var
-        ctx.kinds = kinds_of(saved)
-        ctx.save_for_backward(*saved)
+        save(ctx, x, weight, moments, watched=running_of([call]))
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H, W) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, _, _ = as_saved(ctx.saved_tensors, ctx.kinds)
+        x, weight, moments = saved(ctx)
         wanted = ctx.needs_input_grad[1:]
         by_operator = torch.is_grad_enabled() or is_batch(grad)
         if by_operator or not is_even(grad):

@@ -24,7 +24,7 @@ from gaslayers.lean.fused.stage.body import Body, ConvolutionBody, NoBody, read_
 from gaslayers.lean.modules import modules_within, reason_against_replacing
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import LAYOUT
-from gaslayers.lean.rerun import Precision, as_called, as_saved, kinds_of, stand_ins
+from gaslayers.lean.rerun import Precision, as_called, save, saved, stand_ins
 from gaslayers.lean.roofline import BYTES_PER_VALUE
 
 _FLOPS_PER_SAVED_BYTE = 1000
@@ -87,16 +87,14 @@ class PooledStage(torch.autograd.Function):
         ctx.parameter_count = len(parameters)
         # The running statistics so that a change of them before the backward pass is noticed.
         norm = mean, inverse_std, call.running_mean, call.running_var
-        saved = (*norm, *parameters, *kept)
-        ctx.kinds = kinds_of(saved)
-        ctx.save_for_backward(*saved)
+        save(ctx, *norm, *parameters, *kept)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / k, W' / k) -> the input's and the parameters' gradients."""
         stage, call = ctx.stage, ctx.stage.call
-        mean, inverse_std, running_mean, running_var, *rest = as_saved(ctx.saved_tensors, ctx.kinds)
+        mean, inverse_std, running_mean, running_var, *rest = saved(ctx)
         count = ctx.parameter_count
         x, weight, *parameters = rest[:count]
         kept = tuple(rest[count:])
