@@ -35,9 +35,9 @@ def _last(module: nn.Module, kind: type[nn.Module]) -> Any:
     return _all(module, kind)[-1]
 
 
-def _swap_data(module: nn.Module) -> None:
+def _fewer_outputs(module: nn.Module) -> None:
     weight = _last(module, nn.Conv2d).weight
-    weight.data = weight.detach()[:, :, :1, :1].clone()
+    weight.data = weight.detach()[:-1].clone()  # the same parameter
 
 
 def _assign(module: nn.Module) -> None:
@@ -66,7 +66,7 @@ CHANGES: dict[str, Callable[[nn.Module], object]] = {
     "a new weight": lambda module: setattr(
         _last(module, nn.Conv2d), "weight", nn.Parameter(2 * _last(module, nn.Conv2d).weight)
     ),
-    "a weight of other memory": _swap_data,
+    "a weight of fewer outputs": _fewer_outputs,
     "a weight that is computed": lambda module: parametrizations.weight_norm(
         _last(module, nn.Conv2d)
     ),
