@@ -14,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gaslayers import DenseBlock, InceptionBlock, TransitionBlock
 from gaslayers.lean.activations import IDENTITY
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.convolution import LoneConvolution
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.fused.dense.join import join_branches
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
 from gaslayers.lean.fused.inception.composition_cost import VECTOR, joining_pays, vector_of
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.convolution import Convolution, KernelSlots
+from gaslayers.lean.fused.parts.norm_activation import NormActivation
 from tests.lean.twins import (
     assert_close_twins,
     assert_equal_twins,
@@ -88,8 +89,9 @@ def test_kernels_of_two_dilations_are_not() -> None:
     bare = NormActivation(None, IDENTITY)
 
     def branch(slot: int, padding: int, dilation: int) -> Branch:
-        steps = (padding,) * 2, (dilation,) * 2
-        return Branch((LoneConvolution(*steps, 1, 0, slot, None),), (bare,), False)
+        geometry = ConvolutionGeometry(padding=(padding,) * 2, dilation=(dilation,) * 2)
+        convolution = Convolution(geometry, (KernelSlots(slot, None),))
+        return Branch((convolution,), (bare,), (True,))
 
     assert join_branches([branch(0, 2, 1), branch(1, 1, 1)], tensors) is not None
     assert join_branches([branch(0, 2, 1), branch(1, 2, 2)], tensors) is None

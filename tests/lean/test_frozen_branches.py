@@ -22,7 +22,7 @@ def frozen(block: nn.Module) -> nn.Module:
 
 
 def runs_as_one(y: Tensor) -> bool:
-    return type(y.grad_fn).__name__ == "FrozenBranchesBackward"
+    return type(y.grad_fn).__name__ == "FrozenConvolutionsBackward"
 
 
 @lean_in(0.6)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gaslayers.lean.fused.frozen.convolution import convolve_frozen
+from gaslayers.lean.convolution import ConvolutionGeometry
+from gaslayers.lean.fused.frozen.convolutions import convolve_frozen
 from gaslayers.lean.fused.inception import kernels as inception
 from gaslayers.lean.layout import dense_strides, layout_of
 
@@ -32,7 +33,7 @@ class Inputs(TorchDispatchMode):
 def test_a_frozen_convolution_names_the_strides_of_its_input(channels: int, layout) -> None:
     x = torch.randn(2, channels, 5, 6).to(memory_format=layout).requires_grad_()
     conv = nn.Conv2d(channels, 4, 1).requires_grad_(False)
-    y = convolve_frozen(conv, x)
+    y = convolve_frozen(ConvolutionGeometry.of(conv), x, conv.weight, conv.bias)
     with Inputs() as inputs:
         y.sum().backward()
     assert inputs.strides == [x.stride()]

@@ -25,7 +25,7 @@ from gaslayers import (
     saved_bytes,
 )
 from gaslayers._watching import watches_only
-from gaslayers.lean.modules import reason_to_call
+from gaslayers.lean.modules import reason_against_replacing
 from gaslayers.models.norms import FrozenNorm2d
 
 BLOCKS: dict[str, Callable[[], Any]] = {
@@ -231,13 +231,15 @@ def test_a_tensor_of_a_class_of_its_own_stays_of_its_class(block) -> None:
 
 
 def test_a_known_layer_needs_no_call() -> None:
-    assert reason_to_call([nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), FrozenNorm2d(1)]) is None
+    assert (
+        reason_against_replacing([nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), FrozenNorm2d(1)]) is None
+    )
 
 
 def test_a_layer_that_was_compiled_in_place_is_called() -> None:
     layer = nn.Conv2d(1, 1, 1)
     layer.compile(backend="eager")
-    assert reason_to_call([layer]) == "an inner Conv2d has been given another forward"
+    assert reason_against_replacing([layer]) == "an inner Conv2d has been given another forward"
 
 
 @pytest.mark.parametrize("slope", [0.0, 1.0])

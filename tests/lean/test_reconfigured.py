@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gaslayers import DenseBlock, DownBlock, InceptionBlock, TransitionBlock
-from gaslayers.lean.modules import reason_to_call
+from gaslayers.lean.modules import reason_against_replacing
 from tests.lean.outcomes import Results, assert_as_plain, blocks, draws, gradients, step
 
 DRAWS = draws(25)
@@ -275,9 +275,9 @@ def test_a_block_frozen_in_part_runs_on_the_meta_device(mode) -> None:
 def test_an_expanded_statistic_is_left_to_pytorch() -> None:
     # Asked and not run: PyTorch's backward pass in evaluation reads past the end of such a line.
     norm = nn.BatchNorm2d(4)
-    assert reason_to_call([norm]) is None
+    assert reason_against_replacing([norm]) is None
     norm.running_mean = torch.zeros(1).expand(4)
-    assert reason_to_call([norm]) is not None
+    assert reason_against_replacing([norm]) is not None
 
 
 def test_statistics_of_another_dtype_are_refused() -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from gaslayers import DepthwiseConvNormAct, DepthwiseInceptionBlock
-from gaslayers.lean.fused.separable.chain import run_units
-from gaslayers.lean.fused.separable.kept_maps import ALLOWANCE, choose_kept, choose_start
-from gaslayers.lean.fused.separable.unit_cost import UnitShape
-from gaslayers.lean.fused.units import take_apart
+from gaslayers.lean.fused.chain.chain import run_units
+from gaslayers.lean.fused.chain.kept_maps import ALLOWANCE, choose_kept, choose_start
+from gaslayers.lean.fused.chain.unit_cost import UnitShape
+from gaslayers.lean.fused.parts.units import take_apart
 from gaslayers.models import build_discriminator
 from gaslayers.models.norms import OffsetBatchNorm2d
 from gaslayers.testing import feature_maps

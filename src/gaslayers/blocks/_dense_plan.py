@@ -1,35 +1,34 @@
 """Read dense layers and transitions as what lean paths can run, or say which part they cannot.
 
-They are read before every forward pass, so that here and there a loop or a look-up is spelled out.
+A block is read once, and anew when something about it has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from gaslayers._typing import MemoryEfficient
+from gaslayers.blocks._block import Block
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
 from gaslayers.blocks.depthwise_inception import DepthwiseInceptionBlock
 from gaslayers.blocks.inception import InceptionBlock
 from gaslayers.lean.activations import negative_slope
-from gaslayers.lean.batch_norm import BatchNormCall, is_batch_norm, read_call
-from gaslayers.lean.execution import reason_for_plain, reason_not_to_replace
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.convolution import Convolution, LoneConvolution
+from gaslayers.lean.batch_norm import is_batch_norm
+from gaslayers.lean.execution import reason_against_fusing, reason_against_lean
 from gaslayers.lean.fused.dense.features import Plan
 from gaslayers.lean.fused.dense.join import join_branches
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.norm import BatchNorm, Scaling
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
-from gaslayers.lean.fused.dense.slots import Slot
-from gaslayers.lean.modules import is_known, is_usual, parameter_of, reason_to_call
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.reader import Reader
+from gaslayers.lean.fused.parts.units import Unit, pads_with_zeros, take_apart, unit_of
+from gaslayers.lean.modules import is_known, is_usual, modules_within, reason_against_replacing
+from gaslayers.lean.snapshot import recall, remember
 
-_Read = TypeVar("_Read")
+_Plan = TypeVar("_Plan")
 
 
 class NotLeanError(Exception):
@@ -49,7 +48,7 @@ def read_plan(
     Raises:
         NotLeanError: Only the plain composition runs these layers right.
     """
-    reader = _Reader(recompute=recompute)
+    reader = _LayerReader(recompute=recompute)
     read, channels = [], in_channels
     for layer in layers:
         read.append(reader.dense_layer(layer, channels))
@@ -81,35 +80,45 @@ def read_layer(
     Raises:
         NotLeanError: Only the plain composition runs these layers right.
     """
-    reader = _Reader(recompute=recompute)
+    reader = _LayerReader(recompute=recompute)
     return reader.layer(norm, activation, convolution, channels), reader.tensors
 
 
 def read_or_reason(
-    read: Callable[..., _Read],
-    *arguments: Any,
-    replaced: Sequence[nn.Module],
-    memory_efficient: MemoryEfficient,
-) -> _Read | str:
-    """What `read_plan` or `read_layer` makes of its arguments, or the reason for the plain path.
+    read: Callable[..., tuple[_Plan, list[Tensor]]],
+    block: Block,
+    *parts: nn.Module,
+    behind: nn.Module | None = None,
+) -> tuple[_Plan, list[Tensor]] | str:
+    """What `read_plan` or `read_layer` makes of a block, or the reason for the plain path.
 
     Args:
         read: One of the two.
-        *arguments: Its own, but for ``recompute``.
-        replaced: The inner modules that the lean path does not call.
-        memory_efficient: The block's own setting.
+        block: The block.
+        *parts: Those of its layers that ``read`` takes.
+        behind: What the lean path does not call either.
     """
+    memory_efficient = block.memory_efficient
     reason = (
-        reason_for_plain((), memory_efficient=bool(memory_efficient)) or reason_not_to_replace()
+        reason_against_lean((), memory_efficient=bool(memory_efficient)) or reason_against_fusing()
     )
     if reason is not None:
         return reason
+    given = (*parts, behind, block.in_channels, memory_efficient)
+    found: tuple[_Plan, list[Tensor]] | None = recall(block, *given)
+    if found is not None:
+        return found
+    modules = modules_within(*parts, *([] if behind is None else [behind]))
     try:
-        found = read(*arguments, recompute=memory_efficient == "recompute")
+        found = read(*parts, block.in_channels, recompute=memory_efficient == "recompute")
     except NotLeanError as error:
         return str(error)
     # Behind the others, which name what is foreign about a layer.
-    return reason_to_call(replaced) or found
+    reason = reason_against_replacing(modules)
+    if reason is not None:
+        return reason
+    remember(block, found, *given, modules=modules, tensors=found[1])
+    return found
 
 
 def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (as in `assert`)
@@ -117,56 +126,24 @@ def _require(holds: bool, module: object, what: str) -> None:  # noqa: FBT001  (
         raise NotLeanError(f"{type(module).__name__} {what}")
 
 
-class _Unit(NamedTuple):
-    """A convolution, the zeros put at the bottom and right before it, and what follows it."""
-
-    convolution: nn.Module
-    extra_padding: int = 0
-    norm: nn.Module = nn.Identity()
-    activation: nn.Module = nn.Identity()
-    activation_first: bool = False
-
-
-def _units(module: Any) -> list[_Unit]:
+def _units(module: Any) -> list[Unit]:
     """The convolutions of a layer or of one of its branches, in order."""
     kind = type(module)
     if kind in (nn.Sequential, DepthwiseConvNormAct):
         return [unit for child in module._modules.values() for unit in _units(child)]
     if kind is DenseBottleneck:
         parts = module._modules
-        between = parts["norm"], parts["activation"]
-        return [_Unit(parts["reduce"], 0, *between), _Unit(parts["conv"])]
-    if kind is ConvNormAct:
-        parts, activation_first = module._modules, module.order == "act_norm"
-        return [
-            _Unit(
-                parts["conv"],
-                module.extra_padding,
-                parts["norm"],
-                parts["activation"],
-                activation_first,
-            )
-        ]
-    return [_Unit(module)]
+        reduce = unit_of(parts["reduce"], parts["norm"], parts["activation"])
+        return [reduce, unit_of(parts["conv"])]
+    return [take_apart(module) if kind is ConvNormAct else unit_of(module)]
 
 
-class _Reader:
-    """Turns modules into parts of a plan and collects their tensors."""
+class _LayerReader(Reader):
+    """Reads dense layers and what stands in for their convolution, or says what it cannot."""
 
     def __init__(self, *, recompute: bool) -> None:
+        super().__init__(copies_running=True)
         self.recompute = recompute
-        self.tensors: list[Tensor] = []
-        self.calls: list[BatchNormCall] = []
-        """Those of the norms so far that take the batch's statistics."""
-        self.evaluating: list[BatchNormCall] = []
-        """Those of the others."""
-
-    def _add(self, tensor: Tensor) -> int:
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
-
-    def _slot(self, tensor: Tensor | None) -> Slot:
-        return None if tensor is None else self._add(tensor)
 
     def dense_layer(self, layer: Any, channels: int) -> Layer:
         _require(type(layer) is DenseLayer, layer, "is no DenseLayer")
@@ -181,101 +158,53 @@ class _Reader:
     def layer(
         self, norm: nn.Module, activation: nn.Module, convolution: Any, channels: int
     ) -> Layer:
-        call_count, evaluating_count = len(self.calls), len(self.evaluating)
-        front = self._norm_activation(norm, activation, channels)
+        _check_norm_activation(norm, activation, channels)
+        front = self.norm_activation(norm, activation)
         # The changed features would be handed on.
         in_place = getattr(activation, "inplace", False) and front.norm is None
         _require(not in_place, activation, "changes in place what others read")
         if type(convolution) in (InceptionBlock, DepthwiseInceptionBlock):
-            branches = [self._branch(branch, channels) for branch in convolution.branches]
+            branches = [self._layer_branch(branch, channels) for branch in convolution.branches]
             joined = convolution.memory_efficient and join_branches(branches, self.tensors)
             branches = [joined] if joined else branches
         else:
-            branches = [self._branch(convolution, channels)]
-        calls, evaluating = self.calls[call_count:], self.evaluating[evaluating_count:]
-        return Layer(channels, front, tuple(branches), tuple(calls), tuple(evaluating))
+            branches = [self._layer_branch(convolution, channels)]
+        return Layer(channels, front, tuple(branches))
 
-    def _branch(self, module: nn.Module, channels: int) -> Branch:
-        convolutions: list[Convolution] = []
-        following: list[NormActivation] = []
-        for unit in _units(module):
-            convolutions.append(self._convolution(unit, channels))
-            channels = convolutions[-1].out_channels(self.tensors)
-            following.append(
-                self._norm_activation(
-                    unit.norm, unit.activation, channels, activation_first=unit.activation_first
-                )
-            )
-        return Branch(tuple(convolutions), tuple(following), self.recompute)
+    def _layer_branch(self, module: nn.Module, channels: int) -> Branch:
+        units = _units(module)
+        for unit in units:
+            channels = _check_unit(unit, channels)
+        return self.branch(units, [not self.recompute] * len(units))
 
-    def _convolution(self, unit: _Unit, channels: int) -> LoneConvolution:
-        convolution: Any = unit.convolution
-        _require(type(convolution) is nn.Conv2d, convolution, "is no plain Conv2d")
-        weight: Any = parameter_of(convolution, "weight")
-        is_whole = is_usual(convolution) and isinstance(weight, Tensor)
-        _require(is_whole, convolution, "has been set up otherwise than by PyTorch")
-        dilation, padding = convolution.dilation, convolution.padding
-        _, group_channels, height, width = weight.shape
-        reads = group_channels * convolution.groups
-        if reads != channels:
-            raise NotLeanError(
-                f"{type(convolution).__name__} reads {reads} channels where {channels} come"
-            )
-        zeros = convolution.padding_mode == "zeros" and not isinstance(padding, str)
-        _require(zeros, convolution, "pads with more than zeros or by name")
-        keeps_size = (
-            convolution.stride == (1, 1)
-            and 2 * padding[0] + unit.extra_padding == dilation[0] * (height - 1)
-            and 2 * padding[1] + unit.extra_padding == dilation[1] * (width - 1)
-        )
-        _require(keeps_size, convolution, "changes height or width")
-        return LoneConvolution(
-            padding,
-            dilation,
-            convolution.groups,
-            unit.extra_padding,
-            self._add(weight),
-            self._slot(parameter_of(convolution, "bias")),
-        )
 
-    def _norm_activation(
-        self,
-        norm: nn.Module,
-        activation: nn.Module,
-        channels: int,
-        *,
-        activation_first: bool = False,
-    ) -> NormActivation:
-        slope = negative_slope(activation)
-        if slope is None:
-            raise NotLeanError(f"{type(activation).__name__} cannot be undone from its output")
-        return NormActivation(self._norm(norm, channels), slope, activation_first)
+def _check_unit(unit: Unit, channels: int) -> int:
+    """The channels that a unit makes of so many; one that lean paths do not know is refused."""
+    conv, weight = unit.conv, unit.weight
+    _require(type(conv) is nn.Conv2d, conv, "is no plain Conv2d")
+    if weight is None or not is_usual(conv):
+        raise NotLeanError(f"{type(conv).__name__} has been set up otherwise than by PyTorch")
+    made, group_channels, height, width = weight.shape
+    reads = group_channels * conv.groups
+    if reads != channels:
+        raise NotLeanError(f"{type(conv).__name__} reads {reads} channels where {channels} come")
+    _require(pads_with_zeros(conv), conv, "pads with more than zeros or by name")
+    keeps_size = conv.stride == (1, 1) and unit.geometry.shrinks_by((height, width)) == (0, 0)
+    _require(keeps_size, conv, "changes height or width")
+    _check_norm_activation(unit.norm, unit.activation, made)
+    return made
 
-    def _norm(self, norm: Any, channels: int) -> BatchNorm | Scaling | None:
-        if type(norm) is nn.Identity:
-            return None
-        if not is_batch_norm(norm):
-            return self._scaling(norm, channels)
+
+def _check_norm_activation(norm: Any, activation: nn.Module, channels: int) -> None:
+    if negative_slope(activation) is None:
+        raise NotLeanError(f"{type(activation).__name__} cannot be undone from its output")
+    if is_batch_norm(norm):
         if norm.num_features != channels:
             raise NotLeanError(f"{type(norm).__name__} does not read the {channels} channels")
-        call = read_call(norm)
-        mean, variance = None, None
-        if call.training:
-            self.calls.append(call)
-        else:
-            # Later batches may move the running statistics before this one's backward pass.
-            mean, variance = self._copy_of(call.running_mean), self._copy_of(call.running_var)
-            self.evaluating.append(call)
-        return BatchNorm(call, self._slot(call.weight), self._slot(call.bias), mean, variance)
-
-    def _copy_of(self, statistics: Tensor | None) -> Slot:
-        return None if statistics is None else self._add(statistics.clone())
-
-    def _scaling(self, norm: Any, channels: int) -> Scaling:
+    elif type(norm) is not nn.Identity:
         # A norm that only multiplies each channel by a constant tells which.
         is_scaling = is_known(type(norm)) and hasattr(norm, "channel_scale")
         _require(is_scaling, norm, "is no BatchNorm2d")
         scale = norm.channel_scale()
         fixed = scale.shape == (channels,) and not scale.requires_grad
         _require(fixed, norm, "has a scale that is trained or of another size")
-        return Scaling(self._add(scale))

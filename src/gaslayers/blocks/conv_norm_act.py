@@ -29,10 +29,14 @@ from gaslayers.blocks._construction import (
     placed,
 )
 from gaslayers.blocks._geometry import check_geometry, check_groups
-from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
-from gaslayers.lean.fused.frozen.convolution import convolve_frozen, reason_to_keep_input
+from gaslayers.lean.convolution import ConvolutionGeometry
+from gaslayers.lean.execution import Execution, plain, reason_against_lean
+from gaslayers.lean.fused.frozen.convolutions import (
+    asks_gradient,
+    convolve_frozen,
+    reason_against_frozen,
+)
 from gaslayers.lean.modules import register_known
-from gaslayers.lean.padding import pad_what_is_read
 
 ORDERS = ("norm_act", "act_norm")
 
@@ -178,18 +182,18 @@ class ConvNormAct(Block):
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = self._reason_for_plain()
+        reason = self._reason_against_frozen()
         return plain(reason) if reason else Execution("frozen convolution", "its input is not kept")
 
-    def _reason_for_plain(self) -> str | None:
-        reason = reason_for_plain([self.conv], memory_efficient=bool(self.memory_efficient))
-        return reason or reason_to_keep_input(self.conv)
+    def _reason_against_frozen(self) -> str | None:
+        reason = reason_against_lean([self.conv], memory_efficient=bool(self.memory_efficient))
+        return reason or reason_against_frozen(self.conv)
 
     def _convolve(self, x: Tensor) -> Tensor:
-        is_asked = x.requires_grad and torch.is_grad_enabled() and takes_input(x)
-        if is_asked and not self._reason_for_plain():
-            return convolve_frozen(self.conv, x)
-        return self.conv(x)
+        conv = self.conv
+        if asks_gradient(x) and not self._reason_against_frozen():
+            return convolve_frozen(ConvolutionGeometry.of(conv), x, conv.weight, conv.bias)
+        return conv(x)
 
     def _pad(self, x: Tensor) -> Tensor:
         extra = self.extra_padding
@@ -198,7 +202,7 @@ class ConvNormAct(Block):
         # Zeros that are not read may still be what another padding is made of.
         if is_traced(x) or getattr(self.conv, "padding_mode", None) != "zeros":
             return F.pad(x, (0, extra, 0, extra))
-        return pad_what_is_read(x, extra, self.conv.stride)
+        return ConvolutionGeometry(self.conv.stride, extra_padding=extra).pad(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""

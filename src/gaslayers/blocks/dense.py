@@ -25,7 +25,6 @@ from gaslayers.blocks._dense_plan import read_or_reason, read_plan
 from gaslayers.blocks.dense_layer import DenseBottleneck, DenseLayer
 from gaslayers.lean.execution import Execution, plain
 from gaslayers.lean.fused.dense.features import Plan, run_dense
-from gaslayers.lean.modules import modules_within
 from gaslayers.lean.precision import suits
 
 _MOST_LAYERS = 10_000  # more would be a slip, and building them would not end
@@ -159,13 +158,7 @@ class DenseBlock(Block):
 
     def _plan(self) -> tuple[Plan, list[Tensor]] | str:
         """What the lean path runs, or the reason for the plain one."""
-        return read_or_reason(
-            read_plan,
-            self.layers,
-            self.in_channels,
-            replaced=modules_within(self.layers),
-            memory_efficient=self.memory_efficient,
-        )
+        return read_or_reason(read_plan, self, self.layers)
 
     @property
     def execution(self) -> Execution:

@@ -23,8 +23,8 @@ from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._geometry import check_geometry
 from gaslayers.blocks.conv_norm_act import ORDERS, ConvNormAct
 from gaslayers.lean.execution import Execution
-from gaslayers.lean.fused.separable.row import Row, reason_against_lean
-from gaslayers.lean.fused.units import take_apart
+from gaslayers.lean.fused.chain.row import Row, reasons_against_chains
+from gaslayers.lean.fused.parts.units import take_apart
 from gaslayers.lean.modules import register_known
 
 
@@ -197,7 +197,7 @@ class DepthwiseConvNormAct(Block):
         return Row(
             units,
             run_plain=self._forward_plain,
-            reason=reason_against_lean((), units, self.memory_efficient),
+            reason=reasons_against_chains((), [units], self.memory_efficient)[0],
             recompute=self.memory_efficient == "recompute",
         )
 

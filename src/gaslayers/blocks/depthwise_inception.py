@@ -6,49 +6,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gaslayers._checks import (
     check_bool,
     check_factory,
-    check_feature_map,
     check_float,
     check_int,
     check_int_sequence,
     check_memory_efficient,
-    is_traced,
 )
 from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
-from gaslayers.blocks._block import Block
+from gaslayers.blocks._branched import BranchedBlock
 from gaslayers.blocks._channels import resolve_branch_channels
-from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks._construction import Device, build_layer, handing_on, placed
 from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
 from gaslayers.blocks.depthwise_conv_norm_act import DepthwiseConvNormAct
-from gaslayers.lean.execution import Execution
-from gaslayers.lean.fused.frozen.branches import are_frozen, run_frozen
-from gaslayers.lean.fused.separable.row import Row, reason_against_lean, side_by_side
-from gaslayers.lean.fused.units import Unit, take_apart
 from gaslayers.lean.modules import register_known
 
 
-def _units_of(branch: nn.Module) -> tuple[list[Unit], str | None]:
-    """The units of a branch in a row, and what speaks against taking them apart."""
-    units: list[Unit] = []
-    for part in branch.children():
-        # A subclass may compute something else.
-        if type(part) is ConvNormAct:
-            units.append(take_apart(part))
-        elif type(part) is DepthwiseConvNormAct and part.memory_efficient:
-            units += map(take_apart, (part.depthwise, part.pointwise))
-        else:
-            return [], f"the branch's {type(part).__name__} is not to be taken apart"
-    return units, None
-
-
 @register_known
-class DepthwiseInceptionBlock(Block):
+class DepthwiseInceptionBlock(BranchedBlock):
     """Run one branch a kernel size on the same input, the larger ones depthwise separable.
 
     A kernel size of 1 is a plain 1x1 convolution. A larger one is, with ``bottleneck=True``, a
@@ -105,6 +84,8 @@ class DepthwiseInceptionBlock(Block):
         Szegedy et al., Going deeper with convolutions, arXiv:1409.4842, figure 2.
         Chollet, Xception, arXiv:1610.02357, section 2.
     """
+
+    _layer_argument = "separable_layer"
 
     def __init__(
         self,
@@ -235,49 +216,6 @@ class DepthwiseInceptionBlock(Block):
         branch.add_module("conv", self._separable(channels, width, kernel_size))
         return branch
 
-    def _take_apart(self) -> tuple[list[tuple[list[Unit], str | None]], str | None]:
-        """The units of each branch, and what speaks against not calling them; None: nothing."""
-        found = [_units_of(branch) for branch in self.branches]
-        units = [unit for row, _ in found for unit in row]
-        containers = [
-            module
-            for branch, (_, foreign) in zip(self.branches, found, strict=True)
-            if foreign is None
-            for module in (branch, *branch.children())
-        ]
-        return found, reason_against_lean(containers, units, self.memory_efficient)
-
-    def _rows(self, found: list[tuple[list[Unit], str | None]], reason: str | None) -> list[Row]:
-        """The branches, each with what a chain of its units needs to know."""
-        return [
-            Row(
-                row,
-                run_plain=branch,
-                reason=reason or foreign,
-                recompute=self.memory_efficient == "recompute",
-                is_branch=len(found) > 1,
-                input_is_kept=any(others[0].is_trained for others, _ in found if others),
-            )
-            for branch, (row, foreign) in zip(self.branches, found, strict=True)
-        ]
-
-    @property
-    def execution(self) -> Execution:
-        """The path that the next forward takes, and why."""
-        return side_by_side(row.execution for row in self._rows(*self._take_apart()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        check_feature_map(type(self).__name__, x, self.in_channels)
-        if is_traced(x):
-            return torch.cat([branch(x) for branch in self.branches], dim=1)
-        found, reason = self._take_apart()
-        branches = [units for units, foreign in found if foreign is None]
-        if reason is None and len(branches) == len(found) and are_frozen(branches, x):
-            return run_frozen(branches, x)
-        # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
-        return torch.cat([row.run(x) for row in self._rows(found, reason)], dim=1)
-
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample, the sum over branches.
 
@@ -292,16 +230,4 @@ class DepthwiseInceptionBlock(Block):
         Raises:
             ValueError: A factory built a layer without a closed form.
         """
-        owner = type(self).__name__
-        units = [unit for branch in self.branches for unit in branch.children()]
-        return sum(layer_macs(owner, "separable_layer", unit, height, width) for unit in units)
-
-    def expected_params(self) -> int:
-        """Trainable parameters of all branches.
-
-        Raises:
-            ValueError: A factory built a layer whose parameters no formula knows.
-        """
-        owner = type(self).__name__
-        units = [unit for branch in self.branches for unit in branch.children()]
-        return sum(layer_params(owner, "separable_layer", unit) for unit in units)
+        return self._expected_macs(height, width)

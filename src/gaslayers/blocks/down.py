@@ -30,13 +30,13 @@ from gaslayers.blocks._construction import (
     placed,
 )
 from gaslayers.blocks.conv_norm_act import ConvNormAct
-from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
-from gaslayers.lean.fused.pool.activation_pool import reason_to_keep_maps
+from gaslayers.lean.execution import Execution, plain, reason_against_lean, takes_input
+from gaslayers.lean.fused.parts.units import take_apart
+from gaslayers.lean.fused.pool.activation_pool import reason_against_codes
 from gaslayers.lean.fused.stage.image import order_of_sums, run_image_stage
 from gaslayers.lean.fused.stage.normed import normalize_activate_and_pool
-from gaslayers.lean.fused.stage.recomputed import reason_to_keep_norm_input, run_recomputed
-from gaslayers.lean.fused.units import take_apart
-from gaslayers.lean.modules import reason_to_call
+from gaslayers.lean.fused.stage.recomputed import reason_against_recomputing, run_recomputed
+from gaslayers.lean.modules import reason_against_replacing
 from gaslayers.lean.native import image_stage
 
 
@@ -128,7 +128,7 @@ class DownBlock(Block):
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = reason_to_keep_maps(self.activation, self.pool) or reason_for_plain(
+        reason = reason_against_codes(self.activation, self.pool) or reason_against_lean(
             (self.activation, self.pool), memory_efficient=bool(self.memory_efficient)
         )
         if reason:
@@ -137,7 +137,7 @@ class DownBlock(Block):
         packed = f"only {kept} are kept of activation and pooling, a byte a cell or less"
         if self.memory_efficient != "recompute":
             return Execution("packed", packed)
-        reason = reason_to_keep_norm_input(self.body, self.norm, self.pool)
+        reason = reason_against_recomputing(self.body, self.norm, self.pool)
         if reason:
             return Execution("packed", f"{packed}; nothing is recomputed: {reason}")
         return Execution("recomputed", f"{packed}, and nothing of the norm")
@@ -170,7 +170,7 @@ class DownBlock(Block):
         bare = body.norm, body.activation, self.norm
         if any(type(module) is not nn.Identity for module in bare):
             return None
-        if reason_to_call((body, body.conv, *bare)):
+        if reason_against_replacing((body, body.conv, *bare)):
             return None
         order = order_of_sums(body.conv, x, self.pool)
         if order is None:

@@ -5,35 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gaslayers._checks import (
     bad_value,
     check_bool,
     check_factory,
-    check_feature_map,
     check_int,
     check_int_sequence,
     check_memory_efficient,
-    is_traced,
 )
 from gaslayers._typing import ActivationLayer, ConvLayer, MemoryEfficient, NormLayer
-from gaslayers.blocks._block import Block
+from gaslayers.blocks._branched import BranchedBlock
 from gaslayers.blocks._channels import resolve_branch_channels
-from gaslayers.blocks._closed_forms import layer_macs, layer_params
 from gaslayers.blocks._construction import Device, handing_on, placed
 from gaslayers.blocks._geometry import check_kernels
 from gaslayers.blocks.conv_norm_act import ConvNormAct
-from gaslayers.lean.execution import Execution
-from gaslayers.lean.fused.frozen.branches import are_frozen, run_frozen
-from gaslayers.lean.fused.inception.composition import plan_composition
-from gaslayers.lean.fused.separable.row import Row, reason_against_lean, side_by_side
-from gaslayers.lean.fused.units import Unit, take_apart
+from gaslayers.lean.fused.inception.composition import Composition, plan_composition
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.modules import register_known
 
 
 @register_known
-class InceptionBlock(Block):
+class InceptionBlock(BranchedBlock):
     """Run one branch a kernel size on the same input and concatenate their outputs.
 
     A kernel size of 1 is a plain 1x1 convolution. A larger one is, with ``bottleneck=True``, a
@@ -84,6 +78,8 @@ class InceptionBlock(Block):
     References:
         Szegedy et al., Going deeper with convolutions, arXiv:1409.4842, figure 2.
     """
+
+    _layer_argument = "conv_layer"
 
     def __init__(
         self,
@@ -195,57 +191,8 @@ class InceptionBlock(Block):
         branch.add_module("conv", self._unit(channels, width, kernel_size, self.stride))
         return branch
 
-    def _take_apart(self) -> tuple[list[list[Unit]], str | None]:
-        """The units of each branch, and what speaks against not calling them; None: nothing."""
-        units = [[take_apart(unit) for unit in branch.children()] for branch in self.branches]
-        every = [unit for row in units for unit in row]
-        return units, reason_against_lean(self.branches, every, self.memory_efficient)
-
-    def _rows(self, units: list[list[Unit]], reason: str | None) -> list[Row]:
-        """How each branch would run alone."""
-        return [
-            Row(
-                row,
-                run_plain=branch,
-                reason=reason,
-                recompute=self.memory_efficient == "recompute",
-                is_branch=len(units) > 1,
-                input_is_kept=any(row[0].is_trained for row in units),
-            )
-            for branch, row in zip(self.branches, units, strict=True)
-        ]
-
-    @property
-    def execution(self) -> Execution:
-        """The path that the next forward takes, and why."""
-        units, reason = self._take_apart()
-        composition = None if reason else plan_composition(units)
-        rows = self._rows(units, reason)
-        if composition is None:
-            return side_by_side(row.execution for row in rows)
-        choice = composition.choice
-        alone = [
-            row.execution
-            for row, composed in zip(rows, choice.composed, strict=True)
-            if not (composed or choice.joined)
-        ]
-        return side_by_side([composition.execution, *alone])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
-        check_feature_map(type(self).__name__, x, self.in_channels)
-        if is_traced(x):
-            return torch.cat([branch(x) for branch in self.branches], dim=1)
-        units, reason = self._take_apart()
-        composition = None if reason else plan_composition(units)
-        composes = composition is not None and composition.suits(x)
-        if not (reason or composes) and are_frozen(units, x):
-            return run_frozen(units, x)
-        runs = [row.run for row in self._rows(units, reason)]
-        if composition is not None and composes:
-            return composition.run(x, runs)
-        # One N x branch_width x ceil(H / stride) x ceil(W / stride) a branch.
-        return torch.cat([run(x) for run in runs], dim=1)
+    def _compose(self, branches: Sequence[Sequence[Unit]]) -> Composition | None:
+        return plan_composition(branches)
 
     def expected_macs(self, height: int, width: int) -> int:
         """Multiply-adds of one sample, the sum over branches.
@@ -260,16 +207,4 @@ class InceptionBlock(Block):
         Raises:
             ValueError: A factory built a layer without a closed form.
         """
-        owner = type(self).__name__
-        units = [unit for branch in self.branches for unit in branch.children()]
-        return sum(layer_macs(owner, "conv_layer", unit, height, width) for unit in units)
-
-    def expected_params(self) -> int:
-        """Trainable parameters of all branches.
-
-        Raises:
-            ValueError: A factory built a layer whose parameters no formula knows.
-        """
-        owner = type(self).__name__
-        units = [unit for branch in self.branches for unit in branch.children()]
-        return sum(layer_params(owner, "conv_layer", unit) for unit in units)
+        return self._expected_macs(height, width)

@@ -28,10 +28,9 @@ from gaslayers.blocks._construction import (
 )
 from gaslayers.blocks._dense_plan import read_layer, read_or_reason
 from gaslayers.lean.execution import Execution, plain
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.pre_activation import run_pre_activation
-from gaslayers.lean.fused.pool.activation_pool import activate_and_pool, reason_to_keep_maps
-from gaslayers.lean.modules import modules_within
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.pre_activation import run_pre_activation
+from gaslayers.lean.fused.pool.activation_pool import activate_and_pool, reason_against_codes
 from gaslayers.lean.precision import suits
 
 
@@ -132,13 +131,7 @@ class TransitionBlock(Block):
     def _layer(self) -> tuple[Layer, list[Tensor]] | str:
         """What the lean path runs in front of the pooling, or the reason for the plain one."""
         front = (self.norm, self.activation, self.conv)
-        return read_or_reason(
-            read_layer,
-            *front,
-            self.in_channels,
-            replaced=modules_within(*front, self.pool),
-            memory_efficient=self.memory_efficient,
-        )
+        return read_or_reason(read_layer, self, *front, behind=self.pool)
 
     def least_sides(self, count: int = 1) -> tuple[int, int]:
         """The smallest height and width of an input that gives so many rows and columns."""
@@ -163,7 +156,7 @@ class TransitionBlock(Block):
             x = self.conv(self.activation(self.norm(x)))
             return self.pool(x)
         x = run_pre_activation(*layer, x)
-        if reason_to_keep_maps(nn.Identity(), self.pool) is None:
+        if reason_against_codes(nn.Identity(), self.pool) is None:
             return activate_and_pool(x, nn.Identity(), self.pool)
         return self.pool(x)
 

@@ -41,10 +41,22 @@ def activate(x: Tensor, slope: float, *, inplace: bool = False) -> Tensor:
     return F.relu(x, inplace) if slope == 0.0 else F.leaky_relu(x, slope, inplace)
 
 
-def activation_backward(grad: Tensor, positive: Tensor, slope: float) -> Tensor:
-    """Let the gradient through where ``positive`` is not zero, else scale it by the slope."""
+def activation_backward(
+    grad: Tensor, positive: Tensor, slope: float, *, overwrite: bool = False
+) -> Tensor:
+    """The gradient before the activation, in the memory of ``grad`` if allowed.
+
+    Args:
+        grad: Of what the activation made.
+        positive: That, or anything that is above zero in the same places.
+        slope: The activation's.
+        overwrite: Whether ``grad`` may be written over.
+    """
+    if slope == IDENTITY:
+        return grad
     # By the activations' own kernels, which are faster than selecting by a mask.
     positive = positive.to(grad.dtype)
+    into = {"grad_input": grad} if overwrite else {}
     if slope == 0.0:
-        return torch.ops.aten.threshold_backward.default(grad, positive, 0)
-    return torch.ops.aten.leaky_relu_backward(grad, positive, slope, False)
+        return torch.ops.aten.threshold_backward(grad, positive, 0, **into)
+    return torch.ops.aten.leaky_relu_backward(grad, positive, slope, False, **into)

@@ -108,7 +108,7 @@ def count_at_once(calls: Collection[BatchNormCall]) -> bool:
     """
     counters = [call.counter for call in calls if call.counter is not None]
     is_ordered = len(set(map(id, counters))) < len(counters) or any(
-        call.is_cumulative for call in calls
+        call.is_cumulative for call in calls if call.counter is not None
     )
     if counters and not is_ordered:
         torch._foreach_add_(counters, 1)
@@ -128,11 +128,6 @@ def running_of(calls: Sequence[BatchNormCall]) -> list[Tensor]:
     """
     every = [statistics for call in calls for statistics in (call.running_mean, call.running_var)]
     return [statistics for statistics in every if statistics is not None]
-
-
-def saved_behind_running(saved: Sequence[Any], calls: Sequence[BatchNormCall]) -> Sequence[Any]:
-    """What was saved behind `running_of` these calls."""
-    return saved[len(running_of(calls)) :]
 
 
 def norm_backward(grad: Tensor, x: Tensor, *arguments: Any) -> list[Tensor | None]:

@@ -14,7 +14,7 @@ from torch.utils._device import DeviceContext
 
 from gaslayers._checks import is_tracing
 from gaslayers._watching import is_watcher
-from gaslayers.lean.modules import are_plain, reason_to_call
+from gaslayers.lean.modules import are_plain, reason_against_replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def plain(reason: str) -> Execution:
     return Execution("plain", reason)
 
 
-def reason_for_plain(replaced: Iterable[nn.Module], *, memory_efficient: bool) -> str | None:
+def reason_against_lean(replaced: Iterable[nn.Module], *, memory_efficient: bool) -> str | None:
     """What speaks against a lean path that does not call these inner modules; None: nothing.
 
     Args:
@@ -52,7 +52,7 @@ def reason_for_plain(replaced: Iterable[nn.Module], *, memory_efficient: bool) -
     """
     if not memory_efficient:
         return "memory_efficient=False"
-    return reason_against_lean_here() or reason_to_call(replaced)
+    return reason_against_lean_here() or reason_against_replacing(replaced)
 
 
 def reason_against_lean_here() -> str | None:
@@ -83,7 +83,7 @@ def modes_are_harmless() -> bool:
     return all(type(mode) is DeviceContext or is_watcher(type(mode)) for mode in modes)
 
 
-def reason_not_to_replace() -> str | None:
+def reason_against_fusing() -> str | None:
     """What speaks against one function in place of a chain of layers; None: nothing."""
     if torch.compiler.is_compiling():
         return "the compiler plans the memory of what it compiles"

@@ -31,7 +31,8 @@ _Module = TypeVar("_Module", bound=nn.Module)
 _known: dict[type[nn.Module], tuple[Any, ...]] = {}
 
 
-def _methods(kind: type[nn.Module]) -> tuple[Any, ...]:
+def methods_of(kind: type[nn.Module]) -> tuple[Any, ...]:
+    """What runs when a layer of this class is called."""
     return tuple([getattr(kind, name, None) for name in _METHODS])
 
 
@@ -41,7 +42,7 @@ def register_known(kind: _KnownClass) -> _KnownClass:
     A subclass is another class: what it computes is not known. A norm that multiplies each channel
     by a constant has a method ``channel_scale`` that returns the constants, of shape (C,).
     """
-    _known[kind] = _methods(kind)
+    _known[kind] = methods_of(kind)
     return kind
 
 
@@ -69,7 +70,7 @@ def modules_within(*roots: nn.Module) -> list[nn.Module]:
     return found
 
 
-def reason_to_call(modules: Iterable[nn.Module]) -> str | None:
+def reason_against_replacing(modules: Iterable[nn.Module]) -> str | None:
     """Why these layers must be called, and not only be computed; None: nothing would be missed.
 
     What a call does besides the known computation: hooks of the module and hooks for all modules,
@@ -99,7 +100,7 @@ def reason_to_call(modules: Iterable[nn.Module]) -> str | None:
             known = _known[nn.BatchNorm2d]
         if known is None:
             return f"{kind.__name__} is no layer that lean paths know"
-        if known != _methods(kind):
+        if known != methods_of(kind):
             return f"{kind.__name__} has been given another forward"
     return None
 

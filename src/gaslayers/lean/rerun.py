@@ -120,6 +120,23 @@ def as_saved(tensors: Iterable[Tensor | None], kinds: Iterable[SavedKind | None]
     return found
 
 
+def save(ctx: Any, *tensors: Tensor | None, watched: Sequence[Tensor] = ()) -> None:
+    """Save tensors for the backward pass, which has them again by `saved`.
+
+    Args:
+        ctx: Of the autograd function.
+        *tensors: The tensors.
+        watched: Others, whose values are not read again; a change of them is refused.
+    """
+    ctx.kinds = kinds_of(tensors)
+    ctx.save_for_backward(*tensors, *watched)
+
+
+def saved(ctx: Any) -> list[Any]:
+    """What `save` was given, as `as_saved` has it."""
+    return as_saved(ctx.saved_tensors[: len(ctx.kinds)], ctx.kinds)
+
+
 def as_called(module: nn.Module) -> nn.Module:
     """A module as it is at its call, with the same tensors, to be called again without hooks.
 

@@ -17,24 +17,3 @@ OPERATOR = 2e6
 def traffic(values: float) -> float:
     """Time to read or write this many float32 values once."""
     return FLOPS_PER_BYTE * BYTES_PER_VALUE * values
-
-
-def convolution(
-    in_channels: int,
-    out_channels: int,
-    area: int,
-    *,
-    groups: int = 1,
-    in_pixels: float = 1.0,
-) -> float:
-    """Time of a convolution for each pixel of its output.
-
-    Args:
-        in_channels: Channels that it reads.
-        out_channels: Channels that it writes.
-        area: Cells of its kernel.
-        groups: Its groups.
-        in_pixels: Pixels that it reads for each one that it writes: the square of its stride.
-    """
-    arithmetic = 2.0 * in_channels * out_channels * area / groups
-    return arithmetic + traffic(in_channels * in_pixels + out_channels)

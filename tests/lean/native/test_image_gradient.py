@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gaslayers import ConvNormAct, InceptionBlock
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.fused.frozen import input_gradient
 from gaslayers.lean.native import availability, image_gradient
 from gaslayers.lean.native.compiling import library_path
@@ -22,7 +23,7 @@ from tests.lean.native.maps import LAST, slice_of_wider
 from tests.lean.native.needs import CAPABILITIES, needs_kernels, rounds_alike
 from tests.lean.twins import twin_of
 
-PLAIN = ((1, 1), (1, 1), (1, 1), 1)
+PLAIN = ConvolutionGeometry((1, 1), (1, 1), (1, 1), 1)
 
 pytestmark = needs_kernels
 
@@ -146,10 +147,10 @@ def test_what_the_kernel_does_not_take() -> None:
     assert not suits(grad.double(), weight.double(), shape, PLAIN)
     assert not suits(grad, weight.double(), shape, PLAIN)
     assert not suits(grad[:0], weight, shape, PLAIN)
-    assert not suits(grad, weight, shape, ((2, 2), (1, 1), (1, 1), 1))
-    assert not suits(grad, weight, shape, ((1, 1), (3, 1), (1, 1), 1))
-    assert not suits(grad, weight, shape, ((1, 1), (1, 1), (2, 2), 1))
-    assert not suits(grad, weight, shape, ((1, 1), (1, 1), (1, 1), 8))
+    assert not suits(grad, weight, shape, ConvolutionGeometry((2, 2), (1, 1), (1, 1), 1))
+    assert not suits(grad, weight, shape, ConvolutionGeometry((1, 1), (3, 1), (1, 1), 1))
+    assert not suits(grad, weight, shape, ConvolutionGeometry((1, 1), (1, 1), (2, 2), 1))
+    assert not suits(grad, weight, shape, ConvolutionGeometry((1, 1), (1, 1), (1, 1), 8))
     with availability.switched_off():
         assert not suits(grad, weight, shape, PLAIN)
 

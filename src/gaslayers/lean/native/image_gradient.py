@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.native import availability, pool_reference
 from gaslayers.lean.native.door import KINDS, Door, Misfit, Place
 from gaslayers.lean.native.kernels import kernels
@@ -28,7 +29,7 @@ def suits(
     grad: Tensor,
     weight: Tensor,
     shape: Sequence[int],
-    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int],
+    geometry: ConvolutionGeometry,
 ) -> bool:
     """Whether the kernel runs, and faster than PyTorch's.
 
@@ -36,15 +37,15 @@ def suits(
         grad: Of the convolution's output.
         weight: The convolution's.
         shape: Of the image.
-        geometry: The convolution's stride, padding, dilation and groups.
+        geometry: The convolution's.
     """
-    stride, padding, dilation, groups = geometry
+    padding = geometry.padding
     height, width = weight.shape[2:]
     return (
         0 < shape[1] <= _MAX_CHANNELS
         and _MIN_CELLS <= height * width <= MAX_CELLS
-        and stride == dilation == (1, 1)
-        and groups == 1
+        and geometry.stride == geometry.dilation == (1, 1)
+        and geometry.groups == 1
         and padding[0] < height
         and padding[1] < width
         and grad.numel() > 0

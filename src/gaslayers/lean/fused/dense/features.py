@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaslayers.lean.batch_norm import BatchNormCall, running_of, saved_behind_running
+from gaslayers.lean.batch_norm import BatchNormCall, running_of
 from gaslayers.lean.engine.version import check_seen, seen
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.norm import BatchNorm, track, write_and_measure
-from gaslayers.lean.fused.dense.slots import Slots
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.norm import BatchNorm, track, write_and_measure
+from gaslayers.lean.fused.parts.slots import Slots
 from gaslayers.lean.layout import layout_of
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import as_saved, kinds_of
+from gaslayers.lean.rerun import save, saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Plan:
     eps: float | None
 
     @property
-    def norms(self) -> list[BatchNormCall]:
+    def calls(self) -> list[BatchNormCall]:
         """The calls of all norms."""
-        return [call for layer in self.layers for call in layer.norms]
+        return [call for layer in self.layers for call in layer.calls]
 
 
 class DenseFeatures(torch.autograd.Function):
@@ -56,7 +56,7 @@ class DenseFeatures(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: Plan, dtype: torch.dtype, x: Tensor, *tensors: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H, W)."""
-        calls = [call for layer in plan.layers for call in layer.calls]
+        calls = plan.calls
         slots = Slots(tensors, dtype, x, calls=calls)
         layout = layout_of(x)
         shape = (x.shape[0], plan.out_channels, *x.shape[2:])
@@ -99,16 +99,14 @@ class DenseFeatures(torch.autograd.Function):
         if moments is not None:
             track(untracked, moments, slots)
         ctx.plan, ctx.dtype, ctx.layout = plan, dtype, layout
-        saved = (features, moments, *tensors, *kept)
-        ctx.tensor_count, ctx.kinds, ctx.seen = len(tensors), kinds_of(saved), seen(x)
-        ctx.save_for_backward(*running_of(plan.norms), *saved)
+        ctx.tensor_count, ctx.seen = len(tensors), seen(x)
+        save(ctx, features, moments, *tensors, *kept, watched=running_of(calls))
         return features
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(_saved_tensors(ctx), ctx.plan.norms)
-        features, moments, *rest = as_saved(saved, ctx.kinds)
+        features, moments, *rest = _saved(ctx)
         check_seen(ctx.seen)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
@@ -139,10 +137,10 @@ class DenseFeatures(torch.autograd.Function):
         return None, None, grad if wants_x else None, *slots.gradients
 
 
-def _saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
+def _saved(ctx: Any) -> list[Any]:
     """What `DenseFeatures` saved; of a changed output PyTorch's error, and what to do about it."""
     try:
-        saved: tuple[Tensor | None, ...] = ctx.saved_tensors
+        return saved(ctx)
     except RuntimeError as error:
         if f"output 0 of {DenseFeatures.__name__}" not in str(error):
             raise
@@ -151,7 +149,6 @@ def _saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
             "a new tensor, or set memory_efficient=False."
         )
         raise RuntimeError(f"{error} {remedy}") from error
-    return saved
 
 
 def run_dense(plan: Plan, tensors: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.convolution import JoinedConvolution, LoneConvolution
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.fused.inception.composition_cost import joining_pays, vector_of
-from gaslayers.lean.fused.inception.kernels import KernelPlacement
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.convolution import Convolution
 
 
 def join_branches(branches: Sequence[Branch], tensors: Sequence[Tensor]) -> Branch | None:
@@ -24,60 +24,45 @@ def join_branches(branches: Sequence[Branch], tensors: Sequence[Tensor]) -> Bran
         branches: Side by side, in the order of their channels.
         tensors: By slot, those that they compute with.
     """
-    convolutions: list[LoneConvolution] = []
-    for branch in branches:
-        convolution = branch.convolutions[0]
-        bare = len(branch.convolutions) == 1 and branch.following[0].is_identity
-        if not (bare and isinstance(convolution, LoneConvolution) and convolution.groups == 1):
-            return None
-        convolutions.append(convolution)
-    weights = [tensors[convolution.weight] for convolution in convolutions]
-    sizes = tuple(weight.shape[3] for weight in weights)
-    largest = convolutions[sizes.index(max(sizes))]
-    offsets = [
-        _offset_in(largest, max(sizes), convolution, weight)
-        for convolution, weight in zip(convolutions, weights, strict=True)
-    ]
-    known = tuple(offset for offset in offsets if offset is not None)
-    if (
-        len(branches) == 1
-        or len(known) < len(offsets)
-        or not joining_pays(
-            tuple(weight.shape[0] for weight in weights),
-            sizes,
-            in_channels=weights[0].shape[1],
-            vector=vector_of(weights[0]),
-        )
-    ):
-        return None
-    joined = JoinedConvolution(
-        largest.padding,
-        largest.dilation,
-        1,
-        largest.extra_padding,
-        tuple(convolutions),
-        known,
+    convolutions = [branch.convolutions[0] for branch in branches]
+    are_bare = all(
+        len(branch.convolutions) == 1
+        and branch.following[0].is_identity
+        and branch.convolutions[0].geometry.groups == 1
+        for branch in branches
     )
-    return Branch((joined,), branches[0].following[:1], branches[0].recompute)
+    if len(branches) == 1 or not are_bare:
+        return None
+    weights = [tensors[convolution.kernels[0].weight] for convolution in convolutions]
+    sizes = tuple(weight.shape[3] for weight in weights)
+    largest = convolutions[sizes.index(max(sizes))].geometry
+    kernels = []
+    for convolution, weight in zip(convolutions, weights, strict=True):
+        offset = _offset_in(largest, max(sizes), convolution.geometry, weight)
+        if offset is None:
+            return None
+        kernels.append(convolution.kernels[0]._replace(offset=offset))
+    pays = joining_pays(
+        tuple(weight.shape[0] for weight in weights),
+        sizes,
+        in_channels=weights[0].shape[1],
+        vector=vector_of(weights[0]),
+    )
+    if not pays:
+        return None
+    joined = Convolution(largest, tuple(kernels))
+    return Branch((joined,), branches[0].following[:1], branches[0].keep[:1])
 
 
 def _offset_in(
-    largest: LoneConvolution, largest_size: int, convolution: LoneConvolution, weight: Tensor
+    larger: ConvolutionGeometry, largest_size: int, own: ConvolutionGeometry, weight: Tensor
 ) -> int | None:
     """Where a kernel's first cell lies among those of the largest; None: it does not fit."""
     height, width = weight.shape[2:]
-    step, column_step = largest.dilation
-    padding, column_padding = convolution.padding
-    is_square = height == width and padding == column_padding and step == column_step
-    if not is_square or (width > 1 and convolution.dilation != largest.dilation):
+    is_square = height == width and len({*own.padding}) == len({*larger.dilation}) == 1
+    if not is_square or (width > 1 and own.dilation != larger.dilation):
         return None
-    own, larger = _placement_of(convolution), _placement_of(largest)
     offset = own.offset_in(larger)
-    if offset is None or own.shrinks_by(width) != larger.shrinks_by(largest_size):
+    if offset is None or own.shrinks_by((width,) * 2) != larger.shrinks_by((largest_size,) * 2):
         return None
     return offset if 0 <= offset <= largest_size - width else None
-
-
-def _placement_of(convolution: LoneConvolution) -> KernelPlacement:
-    own = convolution.padding, convolution.dilation, convolution.extra_padding
-    return KernelPlacement((1, 1), *own)

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
 from gaslayers.lean.native import image_gradient
-
-ConvolutionGeometry: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]
-"""Stride, padding, dilation and groups of a convolution."""
 
 _Sizes: TypeAlias = tuple[int, ...]
 
@@ -31,7 +29,7 @@ def input_gradient(
 ) -> Tensor:
     """Gradient of a convolution's output -> that of its input, of these shape and strides."""
     if _takes_kernel(grad, tuple(grad.shape), weight, shape, strides, geometry):
-        return image_gradient.run(grad, weight, shape, geometry[1])
+        return image_gradient.run(grad, weight, shape, geometry.padding)
     return _by_operator(grad, weight, shape, strides, geometry)
 
 
@@ -59,7 +57,7 @@ def input_gradient_of_pooled(
         grad = grad.contiguous(memory_format=pool.layout)  # which kernels read as lines
         if _takes_kernel(grad, tuple(pool.shape), weight, shape, strides, geometry):
             pooled = image_gradient.Pooled(packed, pool.slope, *pool.shape[2:])
-            return image_gradient.run(grad, weight, shape, geometry[1], pooled)
+            return image_gradient.run(grad, weight, shape, geometry.padding, pooled)
     grad = pool.backward(grad, (packed,))
     return input_gradient(grad, weight, shape, strides, geometry)
 
@@ -78,7 +76,7 @@ def _takes_kernel(
         and image_gradient.suits(grad, weight, shape, geometry)
         and _is_exact(
             *(tuple(shape), tuple(strides), output_shape, tuple(weight.shape)),
-            *(weight.stride(), geometry[1], torch.get_num_threads()),
+            *(weight.stride(), geometry.padding, torch.get_num_threads()),
         )
     )
 
@@ -90,23 +88,10 @@ def _by_operator(
     strides: Sequence[int],
     geometry: ConvolutionGeometry,
 ) -> Tensor:
-    stride, padding, dilation, groups = geometry
     # The operator reads its input's shape and strides alone. Memory that is never written costs
     # nothing; a broadcast scalar would be copied to the full shape.
     like = torch.empty_strided(shape, strides, dtype=grad.dtype, device=grad.device)
-    grad_x, _, _ = torch.ops.aten.convolution_backward(
-        grad,
-        like,
-        weight,
-        None,
-        stride,
-        padding,
-        dilation,
-        False,
-        [0, 0],
-        groups,
-        [True, False, False],
-    )
+    grad_x: Any = geometry.gradients(grad, like, weight, (True, False, False))[0]
     return grad_x
 
 
@@ -134,5 +119,5 @@ def _is_exact(
         weight.copy_(random(weight_shape))
         shape = (count, *shape[1:])
         found = image_gradient.run(grad, weight, shape, padding)
-        expected = _by_operator(grad, weight, shape, strides, ((1, 1), padding, (1, 1), 1))
+        expected = _by_operator(grad, weight, shape, strides, ConvolutionGeometry(padding=padding))
         return torch.equal(found, expected) and found.stride() == expected.stride()

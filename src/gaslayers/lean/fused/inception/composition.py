@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gaslayers.lean.engine.version import check_seen, seen
 from gaslayers.lean.execution import Execution, takes_input
 from gaslayers.lean.fused.inception.composition_cost import BranchShape, CompositionChoice, choose
-from gaslayers.lean.fused.inception.kernels import Kernel, compose, convolve, join, placement_of
-from gaslayers.lean.fused.units import Unit
+from gaslayers.lean.fused.inception.kernels import Kernel, compose, convolve, join
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.layout import convolution_layout
 from gaslayers.lean.modules import are_plain
 
@@ -62,11 +62,11 @@ class Composition:
         if self.choice.joined:
             largest = _largest(self.branches)
             kernel = join([_placed(units, largest) for units in self.branches])
-            y = convolve(x, kernel, placement_of(largest), layout)
+            y = convolve(x, kernel, largest.geometry, layout)
             _refuse_changes(y, self._weights)
             return y
         made = [
-            convolve(x, _kernel(units), placement_of(units[-1]), layout) if composed else run(x)
+            convolve(x, _kernel(units), units[-1].geometry, layout) if composed else run(x)
             for units, composed, run in zip(self.branches, self.choice.composed, alone, strict=True)
         ]
         return torch.cat(made, dim=1)
@@ -112,9 +112,8 @@ def _reason_against(unit: Unit) -> str | None:
 
 def _joins(unit: Unit, largest: Unit) -> bool:
     """Whether its kernel among zeros in a larger one makes the same map."""
-    own, larger = placement_of(unit), placement_of(largest)
-    (size, _), (larger_size, _) = unit.conv.kernel_size, largest.conv.kernel_size
-    same_size = own.shrinks_by(size) == larger.shrinks_by(larger_size)
+    own, larger = unit.geometry, largest.geometry
+    same_size = own.shrinks_by(unit.conv.kernel_size) == larger.shrinks_by(largest.conv.kernel_size)
     return same_size and own.offset_in(larger) is not None
 
 
@@ -138,5 +137,5 @@ def _kernel(units: Sequence[Unit]) -> Kernel:
 
 
 def _placed(units: Sequence[Unit], largest: Unit) -> Kernel:
-    offset = placement_of(units[-1]).offset_in(placement_of(largest)) or 0
+    offset = units[-1].geometry.offset_in(largest.geometry) or 0
     return _kernel(units).placed(largest.conv.kernel_size[0], offset)

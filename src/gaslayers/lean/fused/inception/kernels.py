@@ -16,49 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gaslayers.lean.fused.frozen.convolution import FrozenConvolution
+from gaslayers.lean.convolution import ConvolutionGeometry
+from gaslayers.lean.fused.frozen.convolutions import convolve_frozen
 from gaslayers.lean.fused.inception.composition_cost import ones_pay
-from gaslayers.lean.fused.units import Unit
-from gaslayers.lean.padding import pad_what_is_read
-
-
-class KernelPlacement(NamedTuple):
-    """How a convolution walks over its input.
-
-    Args:
-        stride: Its step.
-        padding: Zeros at each end.
-        dilation: Spacing of the kernel's cells.
-        extra_padding: Zeros put at the bottom and right beforehand.
-    """
-
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    extra_padding: int
-
-    def pad(self, x: Tensor) -> Tensor:
-        """Put the extra zeros."""
-        extra = self.extra_padding
-        return pad_what_is_read(x, extra, self.stride) if extra else x
-
-    def offset_in(self, larger: KernelPlacement) -> int | None:
-        """Where a kernel's first cell lies among those of a larger one; None: between two."""
-        cells, rest = divmod(larger.padding[0] - self.padding[0], larger.dilation[0])
-        return cells if rest == 0 else None
-
-    def shrinks_by(self, kernel_size: int) -> tuple[int, ...]:
-        """How many rows and columns less a kernel of this size makes, by steps of one."""
-        return tuple(
-            (kernel_size - 1) * step - 2 * padding - self.extra_padding
-            for step, padding in zip(self.dilation, self.padding, strict=True)
-        )
-
-
-def placement_of(unit: Unit) -> KernelPlacement:
-    """The geometry of a unit's convolution."""
-    conv = unit.conv
-    return KernelPlacement(conv.stride, conv.padding, conv.dilation, unit.extra_padding)
 
 
 class Kernel(NamedTuple):
@@ -115,7 +75,7 @@ def join(kernels: Sequence[Kernel]) -> Kernel:
 
 
 def convolve(
-    x: Tensor, kernel: Kernel, geometry: KernelPlacement, layout: torch.memory_format
+    x: Tensor, kernel: Kernel, geometry: ConvolutionGeometry, layout: torch.memory_format
 ) -> Tensor:
     """(N, in_channels, H, W) -> (N, out_channels, H', W')."""
     border = kernel.border
@@ -124,17 +84,16 @@ def convolve(
         x, kernel = _with_ones(x, kernel, border)
     # A copy: what is contiguous already may still have the strides of the other format.
     weight = kernel.weight.clone(memory_format=layout)
-    options = (geometry.stride, geometry.padding, geometry.dilation)
     bias = None if kernel.border is not None else kernel.bias
     padded = geometry.pad(x)
     if _keeps_nothing(x, weight, bias):
-        y = FrozenConvolution.apply(padded, weight, bias, *options, 1)
+        y = convolve_frozen(geometry, padded, weight, bias)
     else:
-        y = F.conv2d(padded, weight, bias, *options)
+        y = geometry.convolve(padded, weight, bias)
     if kernel.border is None:
         return y
     ones = geometry.pad(x.new_ones((1, 1, *x.shape[2:])))
-    return y.add_(F.conv2d(ones, kernel.border, kernel.bias, *options))
+    return y.add_(geometry.convolve(ones, kernel.border, kernel.bias))
 
 
 def _with_ones(x: Tensor, kernel: Kernel, border: Tensor) -> tuple[Tensor, Kernel]:

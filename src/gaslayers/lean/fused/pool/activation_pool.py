@@ -19,12 +19,12 @@ from gaslayers.lean.execution import is_batch
 from gaslayers.lean.fused.pool.choice import code_pool
 from gaslayers.lean.fused.pool.packing import pack_bits, unpack_bits
 from gaslayers.lean.layout import layout_of
-from gaslayers.lean.rerun import as_saved, kinds_of
+from gaslayers.lean.rerun import save, saved
 
 MAX_CELLS = 256
 
 
-def reason_to_keep_maps(activation: nn.Module, pool: nn.Module) -> str | None:
+def reason_against_codes(activation: nn.Module, pool: nn.Module) -> str | None:
     """What speaks against `activate_and_pool` for these two layers; None: nothing."""
     slope = negative_slope(activation)
     if slope is None:
@@ -53,7 +53,7 @@ def _reason_against_average_pool(pool: nn.AvgPool2d) -> str | None:
 
 
 def activate_and_pool(x: Tensor, activation: nn.Module, pool: Any) -> Tensor:
-    """Run both layers and keep codes; only where `reason_to_keep_maps` is None."""
+    """Run both layers and keep codes; only where `reason_against_codes` is None."""
     slope = known_slope(activation)
     if type(pool) is nn.MaxPool2d:
         return ActivationMaxPool.apply(x, slope, pool.kernel_size, pool.ceil_mode)
@@ -68,15 +68,13 @@ class ActivationMaxPool(torch.autograd.Function):
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
         ctx.pool = code_pool(x, slope, kernel_size, ceil_mode=ceil_mode)
         pooled, kept = ctx.pool.forward(x)
-        ctx.kinds = kinds_of(kept)
-        ctx.save_for_backward(*kept)
+        save(ctx, *kept)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H / k, W / k) -> (N, C, H, W)."""
-        kept = tuple(as_saved(ctx.saved_tensors, ctx.kinds))
-        return ctx.pool.backward(grad, kept), *[None] * 3
+        return ctx.pool.backward(grad, tuple(saved(ctx))), *[None] * 3
 
 
 class ActivationAvgPool(torch.autograd.Function):
@@ -90,8 +88,7 @@ class ActivationAvgPool(torch.autograd.Function):
         """(N, C, H, W) -> (N, C, H / k, W / k), rounded up in ceil mode."""
         # A ReLU lets the gradient of a NaN through, and a leaky one scales it.
         signs = () if slope == IDENTITY else (pack_bits(~(x <= 0) if slope == 0.0 else x > 0),)
-        ctx.kinds = kinds_of(signs)
-        ctx.save_for_backward(*signs)
+        save(ctx, *signs)
         ctx.slope, ctx.shape, ctx.layout = slope, x.shape, layout_of(x)
         ctx.pooling = (kernel_size, ceil_mode)
         return F.avg_pool2d(activate(x, slope), kernel_size, ceil_mode=ceil_mode)
@@ -112,7 +109,7 @@ class ActivationAvgPool(torch.autograd.Function):
             torch.ops.aten.avg_pool2d_backward.grad_input(grad, made, *arguments, grad_input=made)
             grad = made
         if ctx.slope != IDENTITY:
-            (signs,) = as_saved(ctx.saved_tensors, ctx.kinds)
+            (signs,) = saved(ctx)
             grad = activation_backward(grad, unpack_bits(signs, ctx.shape[0]), ctx.slope)
         grad = grad if is_batch(grad) else grad.contiguous(memory_format=ctx.layout)
         return grad, *[None] * 3

@@ -1,18 +1,17 @@
-"""What a stage computes before its norm, a second time, and the backward pass through it."""
+"""What a stage computes before its norm, once more, and the backward pass through it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gaslayers.lean.fused.separable.step import UnitStep
-from gaslayers.lean.fused.units import Unit, read_step, reason_against_step
-from gaslayers.lean.rerun import gradients_of
+from gaslayers.lean.convolution import ConvolutionGeometry
+from gaslayers.lean.fused.parts.units import Unit, reason_against_unit
+from gaslayers.lean.rerun import Precision, gradients_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +21,17 @@ class Body:
     Args:
         module: The module, as from `as_called`.
         names: Of the parameters that it reads.
+        precision: The autocast that it ran under.
     """
 
     module: nn.Module
     names: tuple[str, ...]
+    precision: Precision
 
     def run(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Its output, with a graph; by these parameters, whatever the module holds by now."""
         state = dict(zip(self.names, parameters, strict=True))
-        with torch.enable_grad():
+        with self.precision.restored(), torch.enable_grad():
             return functional_call(self.module, state, (x,), tie_weights=False)
 
     def backward(
@@ -57,11 +58,14 @@ class Body:
 class ConvolutionBody:
     """A convolution alone, by the operators that autograd would call: it needs no graph."""
 
-    step: UnitStep
+    geometry: ConvolutionGeometry
+    precision: Precision
 
     def run(self, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """As `Body.run`, without a graph."""
-        return self.step.make_map(x, _with_bias(parameters))
+        weight, *biases = parameters
+        with self.precision.restored():
+            return self.geometry.convolve(self.geometry.pad(x), weight, next(iter(biases), None))
 
     def backward(
         self,
@@ -74,20 +78,33 @@ class ConvolutionBody:
         """As `Body.backward`."""
         if not any(wants):
             return [None] * len(wants)
-        mask = [*wants, False][:3]
-        found = self.step.backward_convolution(grad, x, _with_bias(parameters), mask)
-        return found[: len(wants)]
+        padded, mask = self.geometry.pad(x), [*wants, False][:3]
+        grad_x, *found = self.geometry.gradients(grad, padded, parameters[0], mask)
+        if grad_x is not None:
+            grad_x = self.geometry.crop(grad_x, x.shape)
+        return [grad_x, *found][: len(wants)]
 
 
-def _with_bias(parameters: Sequence[Tensor]) -> list[Any]:
-    weight, bias = (*parameters, None)[:2]
-    return [weight, bias]
+class NoBody:
+    """Nothing: the stage keeps what its norm reads."""
+
+    def run(self, x: Tensor, _parameters: Sequence[Tensor]) -> Tensor:
+        """As `Body.run`, without a graph."""
+        return x
+
+    def backward(
+        self,
+        grad: Tensor,
+        _made: Tensor,
+        _x: Tensor,
+        _parameters: Sequence[Tensor],
+        _wants: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """As `Body.backward`."""
+        return [grad]
 
 
-def read_convolution(unit: Unit) -> ConvolutionBody | None:
+def read_convolution(unit: Unit, precision: Precision) -> ConvolutionBody | None:
     """The body that is no more than this unit's convolution, if it is."""
-    alone = type(unit.norm) is nn.Identity and type(unit.activation) is nn.Identity
-    if not alone or reason_against_step(unit) is not None:
-        return None
-    step, _ = read_step(unit)
-    return ConvolutionBody(step)
+    is_alone = unit.is_bare and reason_against_unit(unit) is None
+    return ConvolutionBody(unit.geometry, precision) if is_alone else None

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from gaslayers.lean.activations import IDENTITY, known_slope
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.engine.version import check_seen, seen
-from gaslayers.lean.fused.frozen.input_gradient import ConvolutionGeometry, input_gradient_of_pooled
+from gaslayers.lean.fused.frozen.input_gradient import input_gradient_of_pooled
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
 from gaslayers.lean.layout import dense_strides, layout_of
 from gaslayers.lean.native import image_stage
@@ -24,7 +25,7 @@ from gaslayers.lean.native import pool as native_pool
 from gaslayers.lean.native.norm_call import LAYOUT
 from gaslayers.lean.native.windows import WINDOW
 from gaslayers.lean.precision import has_autocast
-from gaslayers.lean.rerun import as_saved, kinds_of
+from gaslayers.lean.rerun import save, saved
 
 _ONCE = (1, 1)
 _TRIAL_VALUES = 2**20
@@ -54,18 +55,17 @@ class ImageStage(torch.autograd.Function):
         ctx.pool = KernelPool(slope, WINDOW, ceil_mode, shape, LAYOUT)
         ctx.shape, ctx.strides, ctx.padding = x.shape, dense_strides(x), padding
         # The gradient of the weight alone reads the input.
-        saved = weight, packed, x if ctx.needs_input_grad[1] else None
-        ctx.kinds, ctx.seen = kinds_of(saved), seen(x)
-        ctx.save_for_backward(*saved)
+        save(ctx, weight, packed, x if ctx.needs_input_grad[1] else None)
+        ctx.seen = seen(x)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / 2, W' / 2) -> the gradients of input, weight and bias."""
-        weight, packed, x = as_saved(ctx.saved_tensors, ctx.kinds)
+        weight, packed, x = saved(ctx)
         check_seen(ctx.seen)
         wants = list(ctx.needs_input_grad[:3])
-        geometry: ConvolutionGeometry = (_ONCE, ctx.padding, _ONCE, 1)
+        geometry = ConvolutionGeometry(padding=ctx.padding)
         if wants == [True, False, False]:
             grad_x = input_gradient_of_pooled(
                 grad, packed, ctx.pool, weight, ctx.shape, ctx.strides, geometry
@@ -74,11 +74,7 @@ class ImageStage(torch.autograd.Function):
         grad = ctx.pool.backward(grad, (packed,))
         if x is None:  # of which the shape and the strides are read
             x = torch.empty_strided(ctx.shape, ctx.strides, dtype=grad.dtype, device=grad.device)
-        found = torch.ops.aten.convolution_backward(
-            *(grad, x, weight, [weight.shape[0]], _ONCE, ctx.padding, _ONCE),
-            *(False, (0, 0), 1, wants),
-        )
-        return *found, *[None] * 4
+        return *geometry.gradients(grad, x, weight, wants), *[None] * 4
 
 
 def order_of_sums(conv: Any, x: Tensor, pool: Any) -> bool | None:
@@ -87,7 +83,7 @@ def order_of_sums(conv: Any, x: Tensor, pool: Any) -> bool | None:
     Args:
         conv: What reads ``x``.
         x: (N, C, H, W).
-        pool: One that `activation_pool.reason_to_keep_maps` has nothing against.
+        pool: One that `activation_pool.reason_against_codes` has nothing against.
     """
     if type(conv) is not nn.Conv2d or type(pool) is not nn.MaxPool2d or has_autocast(x.device):
         return None

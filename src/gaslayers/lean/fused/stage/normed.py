@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import (
     BatchNormCall,
     count_batch,
     is_batch_norm,
     norm_backward,
     read_call,
+    running_of,
 )
 from gaslayers.lean.execution import is_batch
 from gaslayers.lean.fused.pool.activation_pool import activate_and_pool
-from gaslayers.lean.fused.pool.kernel_pool import KernelPool
-from gaslayers.lean.modules import reason_to_call
+from gaslayers.lean.fused.stage.recomputed import pool_normed
+from gaslayers.lean.modules import reason_against_replacing
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native import norm_pool
-from gaslayers.lean.native.norm_call import LAYOUT, is_even
+from gaslayers.lean.native.norm_call import is_even
 from gaslayers.lean.native.norm_choice import take_call
-from gaslayers.lean.rerun import as_saved, kinds_of
+from gaslayers.lean.rerun import save, saved
 
 
 class LiveBatchNorm(torch.autograd.Function):
@@ -40,95 +40,44 @@ class LiveBatchNorm(torch.autograd.Function):
         """(N, C, H, W) -> (N, C, H, W)."""
         _, y, moments = native_norm.run(x, call)
         ctx.eps = call.eps
-        # The running statistics so that a change of them before the backward pass is noticed.
-        saved = x, weight, moments, call.running_mean, call.running_var
-        ctx.kinds = kinds_of(saved)
-        ctx.save_for_backward(*saved)
+        save(ctx, x, weight, moments, watched=running_of([call]))
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, C, H, W) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, _, _ = as_saved(ctx.saved_tensors, ctx.kinds)
+        x, weight, moments = saved(ctx)
         wanted = ctx.needs_input_grad[1:]
         by_operator = torch.is_grad_enabled() or is_batch(grad)
         if by_operator or not is_even(grad):
-            return None, *_differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
+            arguments = weight, None, None, *moments, True, ctx.eps, wanted
+            return None, *norm_backward(grad, x, *arguments)
         # Hooks on saved tensors need not give them back in their memory format.
         x = x.contiguous(memory_format=torch.channels_last)
         return None, *native_norm.normalize_backward(grad, x, moments, weight, None, wanted=wanted)
-
-
-class LiveBatchNormMaxPool(torch.autograd.Function):
-    """The same, then an activation and 2x2 max pooling."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        call: BatchNormCall,
-        slope: float,
-        ceil_mode: bool,
-        x: Tensor,
-        weight: Tensor | None,
-        _bias: Tensor | None,
-    ) -> Tensor:
-        """(N, C, H, W) -> (N, C, H / 2, W / 2), rounded up in ceil mode."""
-        pooled, packed, moments = norm_pool.run(x, call, slope, ceil_mode=ceil_mode)
-        ctx.eps, ctx.slope = call.eps, slope
-        ctx.pool = KernelPool(slope, norm_pool.WINDOW, ceil_mode, x.shape, LAYOUT)
-        saved = x, weight, moments, packed, call.running_mean, call.running_var
-        ctx.kinds = kinds_of(saved)
-        ctx.save_for_backward(*saved)
-        return pooled
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """(N, C, H / 2, W / 2) -> the gradients of the input, the weight and the bias."""
-        x, weight, moments, packed, _, _ = as_saved(ctx.saved_tensors, ctx.kinds)
-        wanted = ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled() or is_batch(grad):
-            grad = ctx.pool.backward(grad, (packed,))
-            grads = _differentiable_backward(grad, x, weight, moments, ctx.eps, wanted)
-        else:
-            kept = packed, x, moments, weight, None
-            grads = [*norm_pool.run_backward(grad, *kept, ctx.slope, wanted)]
-        return None, None, None, *grads
-
-
-def _differentiable_backward(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    moments: Tensor,
-    eps: float,
-    wanted: tuple[bool, ...],
-) -> list[Tensor | None]:
-    return norm_backward(grad, x, weight, None, None, *moments, True, eps, wanted)
 
 
 def _live_call(norm: Any) -> BatchNormCall | None:
     """What the norm would call, if it takes the batch's statistics; the batch is not counted."""
     if torch.compiler.is_compiling():  # which fuses these layers itself
         return None
-    if not is_batch_norm(norm) or reason_to_call([norm]) is not None:
+    if not is_batch_norm(norm) or reason_against_replacing([norm]) is not None:
         return None
     call = read_call(norm)
     return call if call.training else None
 
 
 def normalize_activate_and_pool(x: Tensor, norm: Any, activation: nn.Module, pool: Any) -> Tensor:
-    """Run the three and keep codes of the last two; only where `reason_to_keep_maps` is None.
+    """Run the three and keep codes of the last two; only where `reason_against_codes` is None.
 
     Shape: (N, C, H, W) -> (N, C, H / k, W / k).
     """
     call = _live_call(norm)
     if call is not None and take_call(x, call):
         call = count_batch(call)
-        parameters = x, call.weight, call.bias
         if type(pool) is nn.MaxPool2d and norm_pool.suits(x, pool.kernel_size):
-            slope = known_slope(activation)
-            return LiveBatchNormMaxPool.apply(call, slope, pool.ceil_mode, *parameters)
-        x = LiveBatchNorm.apply(call, *parameters)
+            return pool_normed(x, call, activation, pool)
+        x = LiveBatchNorm.apply(call, x, call.weight, call.bias)
     else:
         x = norm(x)
     return activate_and_pool(x, activation, pool) if x.requires_grad else pool(activation(x))

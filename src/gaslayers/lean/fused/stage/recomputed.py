@@ -1,12 +1,14 @@
 """Block, batch norm, activation and max pooling that keep the input and a byte a pooled cell.
 
 A live batch norm's backward pass needs its input in full. Here the block computes it a second
-time instead: its input is kept anyway for the gradient of its weights.
+time instead: its input is kept anyway for the gradient of its weights. Without a block the input
+is what the norm reads.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,14 +17,14 @@ from torch import Tensor, nn
 from gaslayers.lean.activations import known_slope
 from gaslayers.lean.batch_norm import BatchNormCall, begin_call, is_batch_norm, norm_backward
 from gaslayers.lean.execution import is_batch
+from gaslayers.lean.fused.parts.units import Unit
 from gaslayers.lean.fused.pool.choice import code_pool
 from gaslayers.lean.fused.pool.kernel_pool import KernelPool
-from gaslayers.lean.fused.stage.body import Body, ConvolutionBody, read_convolution
-from gaslayers.lean.fused.units import Unit
-from gaslayers.lean.modules import modules_within, reason_to_call
+from gaslayers.lean.fused.stage.body import Body, ConvolutionBody, NoBody, read_convolution
+from gaslayers.lean.modules import modules_within, reason_against_replacing
 from gaslayers.lean.native import norm_pool
 from gaslayers.lean.native.norm_call import LAYOUT
-from gaslayers.lean.rerun import Precision, as_called, as_saved, kinds_of, stand_ins
+from gaslayers.lean.rerun import Precision, as_called, save, saved, stand_ins
 from gaslayers.lean.roofline import BYTES_PER_VALUE
 
 _FLOPS_PER_SAVED_BYTE = 1000
@@ -31,20 +33,19 @@ _FLOPS_PER_SAVED_BYTE = 1000
 
 @dataclasses.dataclass(frozen=True)
 class _Stage:
-    """What the function calls besides tensors."""
+    """What the function calls besides tensors: first the block, and then how it runs again."""
 
-    module: nn.Module
-    body: Body
+    run: Callable[[Tensor], Tensor]
+    body: Body | NoBody
     convolution: ConvolutionBody | None
-    precision: Precision
     call: BatchNormCall
     slope: float
     kernel_size: int
     ceil_mode: bool
 
 
-class RecomputedStage(torch.autograd.Function):
-    """A whole stage; the last arguments are the parameters that it reads."""
+class PooledStage(torch.autograd.Function):
+    """A whole stage; the last arguments are the parameters that its block reads."""
 
     @staticmethod
     def forward(
@@ -57,7 +58,7 @@ class RecomputedStage(torch.autograd.Function):
     ) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H' / k, W' / k)."""
         call = stage.call
-        z = stage.module(x)
+        z = stage.run(x)
         _check_batch(z, call)
         ctx.stage = stage
         ctx.by_kernels = norm_pool.take(z, call, stage.kernel_size)
@@ -86,16 +87,14 @@ class RecomputedStage(torch.autograd.Function):
         ctx.parameter_count = len(parameters)
         # The running statistics so that a change of them before the backward pass is noticed.
         norm = mean, inverse_std, call.running_mean, call.running_var
-        saved = (*norm, *parameters, *kept)
-        ctx.kinds = kinds_of(saved)
-        ctx.save_for_backward(*saved)
+        save(ctx, *norm, *parameters, *kept)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H' / k, W' / k) -> the input's and the parameters' gradients."""
         stage, call = ctx.stage, ctx.stage.call
-        mean, inverse_std, running_mean, running_var, *rest = as_saved(ctx.saved_tensors, ctx.kinds)
+        mean, inverse_std, running_mean, running_var, *rest = saved(ctx)
         count = ctx.parameter_count
         x, weight, *parameters = rest[:count]
         kept = tuple(rest[count:])
@@ -107,8 +106,7 @@ class RecomputedStage(torch.autograd.Function):
         body = (by_kernels and stage.convolution) or stage.body
         if body is stage.body:
             x, *parameters = stand_ins([x, *parameters], wants)
-        with stage.precision.restored():
-            z = body.run(x, parameters)
+        z = body.run(x, parameters)
         if by_kernels:
             grad_z, grad_weight, grad_bias = norm_pool.run_backward(
                 *(grad, kept[0], z.detach(), (mean, inverse_std), weight, None),
@@ -143,7 +141,7 @@ def _check_batch(z: Tensor, call: BatchNormCall) -> None:
         )
 
 
-def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module) -> str | None:
+def reason_against_recomputing(body: nn.Module, norm: nn.Module, pool: nn.Module) -> str | None:
     """What speaks against `run_recomputed` for a stage of these layers; None: nothing."""
     if not is_batch_norm(norm):
         return f"{type(norm).__name__} is no BatchNorm2d"
@@ -153,18 +151,18 @@ def reason_to_keep_norm_input(body: nn.Module, norm: nn.Module, pool: nn.Module)
     for module in modules:
         if isinstance(module, nn.BatchNorm2d | nn.Dropout):
             return f"{type(module).__name__} in the block may compute otherwise a second time"
-    reason = reason_to_call([norm, *modules])
+    reason = reason_against_replacing([norm, *modules])
     if reason is not None:
         return reason
     if torch.compiler.is_compiling():
         return "the compiler cannot trace a backward pass that calls autograd"
     convolutions = [module for module in modules if type(module) is nn.Conv2d]
     if len(convolutions) == 1 and not any(p.requires_grad for p in body.parameters()):
-        return _reason_to_keep_output(convolutions[0])
+        return _reason_against_running_again(convolutions[0])
     return None
 
 
-def _reason_to_keep_output(convolution: nn.Conv2d) -> str | None:
+def _reason_against_running_again(convolution: nn.Conv2d) -> str | None:
     """What speaks against running a frozen convolution again.
 
     The input of one that trains is kept in any case, for the gradient of its weight. That of a
@@ -188,7 +186,7 @@ def run_recomputed(
     pool: Any,
     unit: Unit | None = None,
 ) -> Tensor:
-    """Run a stage; only where `reason_to_keep_norm_input` is None.
+    """Run a stage; only where `reason_against_recomputing` is None.
 
     Args:
         x: (N, C, H, W).
@@ -198,8 +196,8 @@ def run_recomputed(
         pool: The pooling.
         unit: The body, where it is a convolution unit.
     """
-    call = begin_call(norm)
-    convolution = None if unit is None else read_convolution(unit)
+    precision = Precision.of(x)
+    convolution = None if unit is None else read_convolution(unit, precision)
     convolutions = (
         [("conv", unit.conv)]
         if unit is not None and convolution is not None
@@ -212,14 +210,32 @@ def run_recomputed(
         for leaf in ("weight", "bias")
         if (tensor := getattr(module, leaf)) is not None
     }
+    call = begin_call(norm)
     stage = _Stage(
         body,
-        Body(as_called(body), tuple(tensors)),
+        Body(as_called(body), tuple(tensors), precision),
         convolution,
-        Precision.of(x),
         call,
         known_slope(activation),
         pool.kernel_size,
         pool.ceil_mode,
     )
-    return RecomputedStage.apply(stage, x, call.weight, call.bias, *tensors.values())
+    return PooledStage.apply(stage, x, call.weight, call.bias, *tensors.values())
+
+
+def pool_normed(x: Tensor, call: BatchNormCall, activation: nn.Module, pool: Any) -> Tensor:
+    """Run a stage without a block.
+
+    Args:
+        x: (N, C, H, W), what the norm reads.
+        call: Of the norm, the batch counted.
+        activation: The activation, of known slope.
+        pool: The pooling, one that `reason_against_codes` has nothing against.
+    """
+    slope = known_slope(activation)
+    stage = _Stage(_nothing, NoBody(), None, call, slope, pool.kernel_size, pool.ceil_mode)
+    return PooledStage.apply(stage, x, call.weight, call.bias)
+
+
+def _nothing(x: Tensor) -> Tensor:
+    return x

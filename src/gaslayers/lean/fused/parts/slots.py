@@ -26,7 +26,7 @@ class Slots:
         x: A map of those that the function computes with.
         wanted: For each tensor, whether its gradient is asked for; empty: for none.
         grad: In a backward pass, the gradient that it starts from.
-        calls: In a forward pass, those of the norms in training; they count the batch.
+        calls: In a forward pass, those of the norms; they count the batch.
     """
 
     def __init__(

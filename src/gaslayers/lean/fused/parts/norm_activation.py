@@ -7,9 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from gaslayers.lean.activations import IDENTITY, activate
-from gaslayers.lean.fused.dense.norm import BatchNorm, Scaling
-from gaslayers.lean.fused.dense.slots import Slot, Slots
+from gaslayers.lean.activations import IDENTITY, activate, activation_backward
+from gaslayers.lean.fused.parts.norm import BatchNorm, Scaling
+from gaslayers.lean.fused.parts.slots import Slot, Slots
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_call import is_dense, is_even, suits
 
@@ -52,6 +52,11 @@ class NormActivation:
     def slope_before(self) -> float:
         """That of the activation in front of the norm."""
         return self._slopes[0]
+
+    @property
+    def reads_result(self) -> bool:
+        """Whether `backward` reads what `forward` made."""
+        return self.slope != IDENTITY and not self.activation_first
 
     def runs_by_kernels(self, norm_input: Tensor, slots: Slots) -> bool:
         """Whether kernels of our own take this map, or slice of the channels of one."""
@@ -140,31 +145,34 @@ class NormActivation:
     def backward(
         self,
         grad: Tensor,
-        result: Tensor,
+        result: Tensor | None,
         norm_input: Tensor,
         slots: Slots,
         moments: Tensor | None,
         *,
         wants_x: bool,
+        overwrite: bool = False,
     ) -> Tensor | None:
         """Gradient of the result -> gradient of the input; the parameters' go to their slots.
 
         Args:
             grad: (N, C, H, W).
-            result: What `forward` made.
+            result: What `forward` made, where `reads_result`.
             norm_input: What it read.
             slots: Holds the parameters, and takes their gradients.
             moments: The batch's statistics, for a norm that takes them.
             wants_x: Whether the input's gradient is asked for.
+            overwrite: Whether that may take the memory of ``grad``.
         """
-        if self.norm is None:
-            return self.activation_backward(grad, result)
-        if not self.activation_first:
-            grad = self.activation_backward(grad, result)
-        through = self.norm.backward(grad, norm_input, slots, moments, wants_x=wants_x)
+        if result is not None and self.reads_result:
+            grad = activation_backward(grad, result, self.slope, overwrite=overwrite)
+        through: Tensor | None = grad
+        if self.norm is not None:
+            through = self.norm.backward(grad, norm_input, slots, moments, wants_x=wants_x)
+            overwrite = slots.may_overwrite
         if through is None or not self.activation_first:
             return through
-        return self.activation_backward(through, norm_input)
+        return activation_backward(through, norm_input, self.slope, overwrite=overwrite)
 
     def backward_by_kernels(
         self,
@@ -217,21 +225,3 @@ class NormActivation:
         if through is None or passed is None:
             return passed if through is None else through
         return through if added is not None else passed + through
-
-    def activation_backward(
-        self, grad: Tensor, activated: Tensor, *, overwrite: bool = False
-    ) -> Tensor:
-        """Gradient of the activation's output -> of its input, in the same memory if allowed."""
-        if self.slope == IDENTITY:
-            return grad
-        if self.slope == 0.0:
-            if overwrite:
-                return torch.ops.aten.threshold_backward.grad_input(
-                    grad, activated, 0, grad_input=grad
-                )
-            return torch.ops.aten.threshold_backward(grad, activated, 0)
-        if overwrite:
-            return torch.ops.aten.leaky_relu_backward.grad_input(
-                grad, activated, self.slope, True, grad_input=grad
-            )
-        return torch.ops.aten.leaky_relu_backward(grad, activated, self.slope, True)

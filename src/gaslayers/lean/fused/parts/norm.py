@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gaslayers.lean.batch_norm import BatchNormCall, norm_backward
-from gaslayers.lean.fused.dense.slots import Slot, Slots
+from gaslayers.lean.fused.parts.slots import Slot, Slots
 from gaslayers.lean.layout import channels_vary_fastest, in_told_strides
 from gaslayers.lean.native import norm as native_norm
 from gaslayers.lean.native.norm_call import suits

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gaslayers.lean.fused.separable.unit_cost import (
+from gaslayers.lean.fused.chain.unit_cost import (
     UnitShape,
     input_values,
     keeps_output,

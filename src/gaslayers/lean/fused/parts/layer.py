@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from gaslayers.lean.batch_norm import BatchNormCall
-from gaslayers.lean.fused.dense.branch import Branch
-from gaslayers.lean.fused.dense.norm_activation import NormActivation
-from gaslayers.lean.fused.dense.slots import Slots
+from gaslayers.lean.fused.parts.branch import Branch
+from gaslayers.lean.fused.parts.norm import BatchNorm
+from gaslayers.lean.fused.parts.norm_activation import NormActivation
+from gaslayers.lean.fused.parts.slots import Slots
 from gaslayers.lean.native.norm_call import is_even
 
 
@@ -23,20 +24,17 @@ class Layer:
         in_channels: Channels of the features that it reads.
         front: Norm and activation of what it reads.
         branches: What makes its features, side by side in the order of their channels.
-        calls: Those of the norms in it that take the batch's statistics.
-        evaluating: Those of the other norms in it.
     """
 
     in_channels: int
     front: NormActivation
     branches: tuple[Branch, ...]
-    calls: tuple[BatchNormCall, ...]
-    evaluating: tuple[BatchNormCall, ...]
 
     @property
-    def norms(self) -> tuple[BatchNormCall, ...]:
+    def calls(self) -> list[BatchNormCall]:
         """The calls of all norms in it."""
-        return self.calls + self.evaluating
+        parts = [self.front, *(part for branch in self.branches for part in branch.following)]
+        return [part.norm.call for part in parts if isinstance(part.norm, BatchNorm)]
 
     def wants(self, slots: Slots) -> bool:
         """Whether the gradient of any of its parameters is asked for."""
@@ -99,10 +97,15 @@ class Layer:
                 passed=passed,
                 overwrite=slots.may_overwrite,
             )
-        total = self.front.activation_backward(total, activated, overwrite=slots.may_overwrite)
-        del activated
-        if self.front.norm is not None:
-            total = self.front.norm.backward(total, read, slots, moments, wants_x=wants_read)
+        total = self.front.backward(
+            total,
+            activated,
+            read,
+            slots,
+            moments,
+            wants_x=wants_read,
+            overwrite=slots.may_overwrite,
+        )
         if total is None or passed is None:
             return passed if total is None else total
         return passed + total
@@ -115,7 +118,7 @@ class Layer:
             return self.front.forward(read, slots, moments)
         # Kernels find anew what the activation lets through; convolutions that are not trained
         # read no more than the shape of their input.
-        if any(branch.reads_input(slots) for branch in self.branches):
+        if any(branch.reads(0, slots) for branch in self.branches):
             return self.front.forward_by_kernels(read, slots, moments)
         return torch.empty_like(read, memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Norm and activation in front of a convolution, computed again in the backward pass.
+"""A layer as one function: norm, activation and convolutions, the first two computed again.
 
 The plain composition keeps their output for the gradient of the convolution's weights, beside
 their input. After a dense block the input is the block's output, which it keeps itself.
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gaslayers.lean.batch_norm import running_of, saved_behind_running
-from gaslayers.lean.fused.dense.layer import Layer
-from gaslayers.lean.fused.dense.slots import Slots
+from gaslayers.lean.batch_norm import running_of
+from gaslayers.lean.fused.parts.layer import Layer
+from gaslayers.lean.fused.parts.slots import Slots
 from gaslayers.lean.precision import convolution_dtype, without_autocast
-from gaslayers.lean.rerun import as_saved, kinds_of
+from gaslayers.lean.rerun import save, saved
 
 
 class PreActivation(torch.autograd.Function):
@@ -33,17 +33,14 @@ class PreActivation(torch.autograd.Function):
             new, own = branch.forward(activated, slots)
             made.append(new)
             kept += own
-        ctx.layer, ctx.dtype = layer, dtype
-        saved = (x, moments, *tensors, *kept)
-        ctx.tensor_count, ctx.kinds = len(tensors), kinds_of(saved)
-        ctx.save_for_backward(*running_of(layer.norms), *saved)
+        ctx.layer, ctx.dtype, ctx.tensor_count = layer, dtype, len(tensors)
+        save(ctx, x, moments, *tensors, *kept, watched=running_of(layer.calls))
         return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """(N, out_channels, H, W) -> the gradients of the input and of the tensors."""
-        saved = saved_behind_running(ctx.saved_tensors, ctx.layer.norms)
-        x, moments, *rest = as_saved(saved, ctx.kinds)
+        x, moments, *rest = saved(ctx)
         tensors, kept = rest[: ctx.tensor_count], rest[ctx.tensor_count :]
         wants_x, *wanted = ctx.needs_input_grad[2:]
         slots = Slots(tensors, ctx.dtype, x, wanted, grad)

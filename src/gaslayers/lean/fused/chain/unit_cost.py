@@ -9,8 +9,8 @@ from typing import NamedTuple
 from torch import nn
 
 from gaslayers.lean.activations import IDENTITY, negative_slope
-from gaslayers.lean.fused.units import Unit
-from gaslayers.lean.roofline import convolution, traffic
+from gaslayers.lean.fused.parts.units import Unit
+from gaslayers.lean.roofline import traffic
 
 SLICE_FACTOR = 8.0
 """How much longer PyTorch's norm takes backward on a slice of channels in channels-last memory.
@@ -52,7 +52,7 @@ class UnitShape(NamedTuple):
 
 
 def shape_of(unit: Unit) -> UnitShape:
-    """Read a unit that `units.reason_against_step` has nothing against."""
+    """Read a unit that `units.reason_against_unit` has nothing against."""
     conv = unit.conv
     return UnitShape(
         in_channels=conv.in_channels,
@@ -62,7 +62,7 @@ def shape_of(unit: Unit) -> UnitShape:
         stride=conv.stride[0],
         norm=type(unit.norm) is not nn.Identity,
         activation=negative_slope(unit.activation) != IDENTITY,
-        norm_first=unit.order == "norm_act",
+        norm_first=unit.norm_first,
         trained=unit.is_trained,
     )
 
@@ -74,13 +74,10 @@ def scales(shapes: Sequence[UnitShape]) -> list[int]:
 
 
 def _convolution_time(shape: UnitShape) -> float:
-    return convolution(
-        shape.in_channels,
-        shape.out_channels,
-        shape.area,
-        groups=shape.groups,
-        in_pixels=shape.stride**2,
-    )
+    """For each pixel of its output."""
+    read, made = shape.in_channels, shape.out_channels
+    arithmetic = 2.0 * read * made * shape.area / shape.groups
+    return arithmetic + traffic(read * shape.stride**2 + made)
 
 
 def _reads_slices(shapes: Sequence[UnitShape], *, sliced: bool) -> bool:

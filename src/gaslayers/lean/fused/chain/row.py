@@ -9,13 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gaslayers.lean.execution import Execution, plain, reason_for_plain, takes_input
-from gaslayers.lean.fused.separable.chain import run_units
-from gaslayers.lean.fused.separable.kept_maps import ALLOWANCE, KeptMaps, choose_start
-from gaslayers.lean.fused.separable.unit_cost import shape_of
-from gaslayers.lean.fused.units import Unit, reason_against_step
+from gaslayers._typing import MemoryEfficient
+from gaslayers.lean.execution import (
+    Execution,
+    plain,
+    reason_against_fusing,
+    reason_against_lean,
+    takes_input,
+)
+from gaslayers.lean.fused.chain.chain import run_units
+from gaslayers.lean.fused.chain.kept_maps import ALLOWANCE, KeptMaps, choose_start
+from gaslayers.lean.fused.chain.unit_cost import shape_of
+from gaslayers.lean.fused.parts.units import Unit, reason_against_unit
 from gaslayers.lean.layout import channels_vary_fastest
-from gaslayers.lean.modules import are_plain, reason_to_call
+from gaslayers.lean.modules import are_plain
 from gaslayers.lean.precision import has_autocast
 
 _DTYPES = (torch.float32, torch.float64)
@@ -28,7 +35,7 @@ class Row:
     Args:
         units: The units in order.
         run_plain: Their plain composition.
-        reason: What the block has against any lean path; None: nothing.
+        reason: What speaks against any lean path; None: nothing.
         recompute: Whether the fewest values are kept at any price.
         is_branch: Whether the output is concatenated with others.
         input_is_kept: Whether something else keeps the input in any case.
@@ -40,17 +47,6 @@ class Row:
     recompute: bool = False
     is_branch: bool = False
     input_is_kept: bool = False
-
-    def _reason_against(self) -> str | None:
-        if self.reason is not None:
-            return self.reason
-        if torch.compiler.is_compiling():
-            return "the compiler plans the memory of what it compiles"
-        for unit in self.units:
-            reason = reason_against_step(unit)
-            if reason is not None:
-                return reason
-        return None
 
     def _choose(self, x: Tensor | None = None) -> tuple[int, KeptMaps] | None:
         weights = [unit.weight for unit in self.units if unit.weight is not None]
@@ -67,7 +63,7 @@ class Row:
     @property
     def execution(self) -> Execution:
         """The path that the next forward takes, and why."""
-        reason = self._reason_against()
+        reason = self.reason or reason_against_fusing()
         chosen = None if reason else self._choose()
         if chosen is None:
             return _units_on_their_own(self.units, reason or "a chain would not keep less")
@@ -80,9 +76,9 @@ class Row:
 
     def run(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, out_channels, H', W'), by the chain where there is one."""
-        if not torch.is_grad_enabled() or self._reason_against() or not self._suits(x):
-            return self.run_plain(x)
-        chosen = self._choose(x)
+        reason = self.reason or reason_against_fusing()
+        is_lean = torch.is_grad_enabled() and reason is None and self._suits(x)
+        chosen = self._choose(x) if is_lean else None
         if chosen is None:
             return self.run_plain(x)
         start, choice = chosen
@@ -109,34 +105,37 @@ class Row:
         )
 
 
-def reason_against_lean(
-    containers: Iterable[nn.Module], units: Sequence[Unit], memory_efficient: bool | str
-) -> str | None:
-    """What speaks against any path that does not call these units; None: nothing.
+def reasons_against_chains(
+    containers: Iterable[nn.Module],
+    rows: Sequence[Sequence[Unit]],
+    memory_efficient: MemoryEfficient,
+) -> list[str | None]:
+    """What speaks against any path that does not call the units of each row; None: nothing.
 
     Args:
         containers: What holds the units within the block.
-        units: All units of the block.
-        memory_efficient: The block's own word.
+        rows: The units of each.
+        memory_efficient: The block's own setting.
     """
-    reason = reason_for_plain((), memory_efficient=bool(memory_efficient))
-    if reason is not None:
-        return reason
+    foreign = [[reason_against_unit(unit) for unit in units] for units in rows]
     replaced = list(containers)
-    for unit in units:
-        # What is foreign about a unit is for its row to say, which calls it.
-        if reason_against_step(unit) is None:
-            replaced += unit.module, unit.conv, unit.norm, unit.activation
-    reason = reason_to_call(replaced)
-    if reason is not None:
-        return reason
-    weight = units[0].weight if units else None
-    if weight is None:  # for each row to say
-        return None
-    if has_autocast(weight.device):
-        return "autocast is on"
-    if weight.dtype not in _DTYPES:
-        return f"the weights are {weight.dtype}, neither float32 nor float64"
+    for units, reasons in zip(rows, foreign, strict=True):
+        for unit, reason in zip(units, reasons, strict=True):
+            # What is foreign about a unit is for its own row, which calls it.
+            if reason is None:
+                replaced += unit.module, unit.conv, unit.norm, unit.activation
+    reason = reason_against_lean(replaced, memory_efficient=bool(memory_efficient))
+    weights = [unit.weight for units in rows for unit in units[:1] if unit.weight is not None]
+    reason = reason or _reason_against_precision(weights[:1])
+    return [reason or next(filter(None, reasons), None) for reasons in foreign]
+
+
+def _reason_against_precision(weights: Iterable[Tensor]) -> str | None:
+    for weight in weights:
+        if has_autocast(weight.device):
+            return "autocast is on"
+        if weight.dtype not in _DTYPES:
+            return f"the weights are {weight.dtype}, neither float32 nor float64"
     return None
 
 

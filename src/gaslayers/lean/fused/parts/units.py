@@ -1,4 +1,4 @@
-"""Convolution units as blocks hold them, and the steps of a chain read from them."""
+"""Convolution units as blocks hold them, and what speaks against computing them otherwise."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from gaslayers.lean.activations import known_slope, negative_slope
-from gaslayers.lean.batch_norm import begin_call, is_batch_norm
-from gaslayers.lean.fused.separable.step import Statistics, UnitStep
+from gaslayers.lean.activations import negative_slope
+from gaslayers.lean.batch_norm import is_batch_norm
+from gaslayers.lean.convolution import ConvolutionGeometry
 from gaslayers.lean.modules import parameter_of
 
 
@@ -16,11 +16,11 @@ class Unit(NamedTuple):
     """A unit's parts, each looked up once: modules find their attributes slowly.
 
     Args:
-        module: The unit, which has all the others but ``weight`` and ``bias`` as attributes.
+        module: The unit, or the convolution where it is one alone.
         conv: The convolution.
         norm: The norm, or an identity.
         activation: The activation, or an identity.
-        order: ``"norm_act"`` or ``"act_norm"``.
+        norm_first: Whether the norm precedes the activation.
         extra_padding: Zeros put at the bottom and right before the convolution.
         weight: The convolution's; None: it is no plain `torch.nn.Conv2d`.
         bias: The convolution's.
@@ -30,7 +30,7 @@ class Unit(NamedTuple):
     conv: Any
     norm: Any
     activation: nn.Module
-    order: str
+    norm_first: bool
     extra_padding: int
     weight: Tensor | None
     bias: Tensor | None
@@ -43,6 +43,16 @@ class Unit(NamedTuple):
         )
 
     @property
+    def is_bare(self) -> bool:
+        """Whether it is a convolution and nothing else."""
+        return type(self.norm) is type(self.activation) is nn.Identity
+
+    @property
+    def geometry(self) -> ConvolutionGeometry:
+        """How the convolution walks over its input."""
+        return ConvolutionGeometry.of(self.conv, self.extra_padding)
+
+    @property
     def tensors(self) -> list[Tensor | None]:
         """All that the unit computes with."""
         norm = self.norm
@@ -52,30 +62,38 @@ class Unit(NamedTuple):
         return [self.weight, self.bias, norm.weight, norm.bias, *running]
 
 
+_NOTHING = nn.Identity()
+
+
 def take_apart(module: Any) -> Unit:
-    """The parts of a unit."""
+    """The parts of a `ConvNormAct`."""
     # The dictionaries that a module's attributes are looked up in: several times faster.
     parts = module._modules
-    conv = parts["conv"]
-    is_plain = type(conv) is nn.Conv2d
-    return Unit(
-        module,
-        conv,
-        parts["norm"],
-        parts["activation"],
-        module.order,
-        module.extra_padding,
-        parameter_of(conv, "weight") if is_plain else None,
-        parameter_of(conv, "bias") if is_plain else None,
-    )
+    norm_first, extra = module.order == "norm_act", module.extra_padding
+    return unit_of(parts["conv"], parts["norm"], parts["activation"], norm_first, extra, module)
 
 
-def reason_against_step(unit: Unit) -> str | None:
-    """What speaks against `read_step` for this unit; None: nothing."""
+def unit_of(
+    conv: Any,
+    norm: nn.Module = _NOTHING,
+    activation: nn.Module = _NOTHING,
+    norm_first: bool = True,
+    extra_padding: int = 0,
+    module: Any = None,
+) -> Unit:
+    """A unit of these parts, as of `Unit`."""
+    weight = bias = None
+    if type(conv) is nn.Conv2d:
+        weight, bias = parameter_of(conv, "weight"), parameter_of(conv, "bias")
+    return Unit(module or conv, conv, norm, activation, norm_first, extra_padding, weight, bias)
+
+
+def reason_against_unit(unit: Unit) -> str | None:
+    """What speaks against computing what this unit does without calling it; None: nothing."""
     conv, norm, activation = unit.conv, unit.norm, unit.activation
     if unit.weight is None:
         return f"{type(conv).__name__} is no plain Conv2d"
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+    if not pads_with_zeros(conv):
         return "the convolution's padding is no plain zeros"
     if type(norm) is not nn.Identity and not is_batch_norm(norm):
         return f"{type(norm).__name__} is no BatchNorm2d"
@@ -84,23 +102,6 @@ def reason_against_step(unit: Unit) -> str | None:
     return None
 
 
-def read_step(unit: Unit) -> tuple[UnitStep, list[Tensor | None]]:
-    """The step and tensors of a unit; counts the batch in its norm, as a forward pass does."""
-    conv = unit.conv
-    statistics: Statistics | None = None
-    tensors = [unit.weight, unit.bias, None, None, None, None]
-    if type(unit.norm) is not nn.Identity:
-        call = begin_call(unit.norm)
-        statistics = Statistics(call.training, call.momentum, call.eps)
-        tensors[2:] = call.weight, call.bias, call.running_mean, call.running_var
-    step = UnitStep(
-        stride=conv.stride,
-        padding=conv.padding,
-        dilation=conv.dilation,
-        groups=conv.groups,
-        extra_padding=unit.extra_padding,
-        slope=known_slope(unit.activation),
-        norm=statistics,
-        norm_first=statistics is not None and unit.order == "norm_act",
-    )
-    return step, tensors
+def pads_with_zeros(conv: Any) -> bool:
+    """Whether a `torch.nn.Conv2d` pads with zeros, by numbers."""
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
