@@ -53,6 +53,16 @@ def test_code_hash_does_not_depend_on_what_ran_before(fresh_hash, make_game):
     assert fresh_hash() == first
 
 
+def test_code_hash_does_not_depend_on_what_memory_held(fresh_hash):
+    # The mean of G is a copy, which is made in memory that nothing was written to yet.
+    hashes = set()
+    for value in (0.0, 1.0):
+        waste = [torch.full((size,), value) for size in range(1, 2000)]
+        del waste
+        hashes.add(fresh_hash(variant="modern", generator_ema=0.9))
+    assert len(hashes) == 1
+
+
 @pytest.mark.parametrize(
     "choice",
     [

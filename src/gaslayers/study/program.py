@@ -42,6 +42,8 @@ def _describe(value: Any) -> str:
         return f"({','.join(map(_describe, value))})"
     if isinstance(value, dict):
         return f"({','.join(f'{key}={_describe(item)}' for key, item in sorted(value.items()))})"
+    if isinstance(value, torch.UntypedStorage):  # whose content may be what was there before
+        return f"{value.nbytes()} bytes"
     if isinstance(value, torch.Generator):
         return f"seed {value.initial_seed()}"
     return str(value)
