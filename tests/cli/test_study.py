@@ -83,7 +83,9 @@ def test_study_hands_every_option_on(invoke, swept):
 
 @pytest.mark.parametrize(("has_cuda", "preset"), [(False, "quick"), (True, "faithful")])
 def test_study_chooses_preset_by_device(invoke, swept, monkeypatch, has_cuda, preset):
-    fabric = type("Fabric", (), {"device": torch.device("cuda" if has_cuda else "cpu")})()
+    device = torch.device("cuda" if has_cuda else "cpu")
+    members = {"device": device, "launch": lambda _: None, "is_global_zero": True}
+    fabric = type("Fabric", (), members)()
     monkeypatch.setattr(study, "Fabric", lambda **_: fabric)
     assert invoke("study").exit_code == 0
     assert swept[0]["preset"] == preset

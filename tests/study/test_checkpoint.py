@@ -10,10 +10,22 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from gaslayers.study.checkpoint import CheckpointError, Progress, load_checkpoint, save_checkpoint
+from gaslayers.study.checkpoint import (
+    CheckpointError,
+    Progress,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from gaslayers.study.records import CurvePoint
 
 PROGRAM = "c" * 64
+
+
+def load_checkpoint(path, game, *, code_hash):
+    progress, tensors = read_checkpoint(path, game, code_hash=code_hash)
+    restore(game, tensors)
+    return progress
 
 
 def make_progress(game, **choices):

@@ -39,7 +39,7 @@ def test_prediction_is_that_of_the_step_which_runs(make_game, case):
     assert found.saved_bytes < found.saved_bytes_plain
     assert found.tensor_peak < found.tensor_peak_plain
     # What the run's own D keeps of its own images, both batches together.
-    real = game._to_device(game.batches.training(0))
+    real = game._shares(game.batches.training(0))[0]
     step = DiscriminatorStep(game.discriminator, game.discriminator_loss)
     inputs = (real, real.clone())
     optimizer = functools.partial(make_optimizer, config=game.config)

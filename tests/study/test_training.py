@@ -246,6 +246,9 @@ def test_evaluate_reads_what_training_would_see(make_game, case):
         real = discriminator.logits(game.batches.evaluation(5))
         fake = discriminator.logits(generator(noise(game.config, 5, "evaluation z")))
     on_real, on_fake = real.sigmoid(), fake.sigmoid()
+    images = generator(noise(game.config, 5, "evaluation z")).detach().requires_grad_()
+    scores = discriminator.logits(images).sigmoid()
+    (gradient,) = torch.autograd.grad(((scores - 1) ** 2).sum() / 2, images)
     expected = {
         "iteration": 5,
         "discriminator_loss": (((on_real - 1) ** 2 + on_fake**2).sum() / 2).item(),
@@ -254,6 +257,9 @@ def test_evaluate_reads_what_training_would_see(make_game, case):
         "real_logit_std": real.std().item(),
         "fake_logit_mean": fake.mean().item(),
         "fake_logit_std": fake.std().item(),
+        "real_slope": (on_real * (1 - on_real)).mean().item(),
+        "fake_slope": (on_fake * (1 - on_fake)).mean().item(),
+        "gradient_norm": gradient.square().sum().sqrt().item(),
     }
     assert_close(point.model_dump(), expected, **LAYOUT_TOLERANCE)
 

@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import torch
 import typer
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -51,6 +52,13 @@ class PenaltyName(str, Enum):
     r1 = "r1"
 
 
+class PrecisionName(str, Enum):
+    """The precisions of a run, in Lightning's words."""
+
+    single = "32-true"
+    mixed = "bf16-mixed"
+
+
 def study(
     preset: Annotated[
         Preset | None, typer.Option(help="[default: quick on CPU, faithful elsewhere]")
@@ -67,9 +75,16 @@ def study(
         PenaltyName | None, typer.Option(help="On D's gradient; of the variant modern.")
     ] = None,
     penalty_weight: Annotated[float | None, typer.Option(help="[default: 5]")] = None,
+    precision: Annotated[PrecisionName | None, typer.Option(help="[default: 32-true]")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Parts of a batch, one after the other. [default: 1]")
+    ] = None,
     device: Annotated[Device, typer.Option(help="auto: CUDA, MPS, CPU in this order.")] = (
         Device.auto
     ),
+    devices: Annotated[
+        int | None, typer.Option(help="That share each run. [default: 1, or as torchrun says]")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     data: Annotated[Path | None, typer.Option(help="A torchvision MNIST root.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch the full MNIST.")] = False,
@@ -80,10 +95,11 @@ def study(
     Finished runs are kept: the same command goes on where a stopped one was, and one with more
     iterations where a finished one ended.
     """
-    console = Console()
     if threads is not None:
         set_threads(threads)
-    fabric = start_fabric(device)
+    fabric = start_fabric(device, devices)
+    is_first = fabric.is_global_zero
+    console = Console(quiet=not is_first)
     if preset is None:
         preset = Preset("quick" if fabric.device.type == "cpu" else "faithful")
     if out is None:
@@ -96,6 +112,8 @@ def study(
         "learning_rate": learning_rate,
         "penalty": None if penalty is None else penalty.value,
         "penalty_weight": penalty_weight,
+        "precision": None if precision is None else precision.value,
+        "accumulate": accumulate,
     }
     try:
         with ending_at_sigterm():
@@ -111,14 +129,17 @@ def study(
             _check_batch(configs[0].batch_size, len(digits))
             with show_progress(console) as on_run:
                 sweep(configs, out, digits, fabric, preset=preset.value, on_run=on_run)
-            _draw(out, console)
+            if is_first:
+                _draw(out, console)
     except (KeyboardInterrupt, Terminated) as stop:
         console.print("Stopped. The same command goes on from the last checkpoint.")
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
     except ValidationError as error:
         _refuse_option(error)
     except (OSError, ValueError, ForeignRunError, CheckpointError) as error:
-        fail("study", error)
+        if is_first:
+            fail("study", error)
+        raise typer.Exit(1) from error  # the first process says why
 
 
 def report(
@@ -134,13 +155,29 @@ def report(
         fail("report", error)
 
 
-def start_fabric(device: Device) -> Fabric:
-    """The device that an option names, as PyTorch finds it."""
+def start_fabric(device: Device, devices: int | None = 1) -> Fabric:
+    """The device that an option names, as PyTorch finds it, and the processes that share a run.
+
+    Args:
+        device: The kind.
+        devices: How many, with a process each; None: as many as torchrun started, or one.
+    """
+    machines = 1
+    if devices is None:
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        machines = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    if devices < 1:
+        message = f"Input should be greater than or equal to 1, got {devices}."
+        raise typer.BadParameter(message, param_hint="--devices")
     try:
-        return Fabric(accelerator=device.value, devices=1)
-    except RuntimeError as error:
-        message = f"this machine has no {device.value} device. Leave the option out."
-        raise typer.BadParameter(message, param_hint="--device") from error
+        fabric = Fabric(accelerator=device.value, devices=devices, num_nodes=machines)
+        fabric.launch()
+    except (MisconfigurationException, RuntimeError) as error:
+        if device.value != "auto" and devices * machines == 1:
+            message = f"this machine has no {device.value} device. Leave the option out."
+            raise typer.BadParameter(message, param_hint="--device") from error
+        raise typer.BadParameter(str(error), param_hint="--devices") from error
+    return fabric
 
 
 def set_threads(threads: int) -> None:

@@ -58,10 +58,10 @@ def save_checkpoint(path: Path, game: Game, progress: Progress) -> None:
     write_atomically(path, save(_tensors(game), metadata={"progress": progress.model_dump_json()}))
 
 
-def load_checkpoint(
+def read_checkpoint(
     path: Path, game: Game, *, code_hash: str, shorter: RunConfig | None = None
-) -> Progress:
-    """Put the networks and optimisers back as they were; a file that is refused changes nothing.
+) -> tuple[Progress, dict[str, Tensor]]:
+    """Read what `restore` puts back, and check that it is of this run.
 
     Args:
         path: The checkpoint.
@@ -90,13 +90,17 @@ def load_checkpoint(
     )
     if fault:
         raise CheckpointError(f"{path} does not fit this run: {fault}. {remedy}")
+    return progress, tensors
+
+
+def restore(game: Game, tensors: dict[str, Tensor]) -> None:
+    """Put the networks and optimisers back as they were, with what `read_checkpoint` read."""
     game.generator.load_state_dict(_below(tensors, "generator."))
     game.discriminator.load_state_dict(_below(tensors, "discriminator."))
     if game.generator_mean is not None:
         game.generator_mean.load_state_dict(_below(tensors, "generator_mean."))
     _load_optimizer(game.generator_optimizer, _below(tensors, "generator_optimizer."))
     _load_optimizer(game.discriminator_optimizer, _below(tensors, "discriminator_optimizer."))
-    return progress
 
 
 def _find_range_fault(progress: Progress, config: RunConfig) -> str:

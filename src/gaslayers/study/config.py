@@ -38,6 +38,8 @@ _LATER: dict[str, Any] = {
     "base_filters": None,
     "packing": 1,
     "generator_ema": None,
+    "precision": "32-true",
+    "accumulate": 1,
 }
 """Fields that came after the first records, by the value with which a run is as before them."""
 
@@ -77,6 +79,12 @@ class RunConfig(BaseModel):
     packing: int = Field(default=1, ge=1, description="images of a batch that D scores together")
     generator_ema: float | None = Field(
         default=None, gt=0, lt=1, description="decay of the mean of G's weights, which is sampled"
+    )
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        default="32-true", description="in Lightning's words; mixed: of both networks' operators"
+    )
+    accumulate: int = Field(
+        default=1, ge=1, description="parts that a batch goes through the networks in, to one step"
     )
     image_range: Literal["unit", "symmetric"] = "unit"
     shuffle: bool = False
@@ -150,6 +158,19 @@ class RunConfig(BaseModel):
         changed = dataclasses.asdict(switches)
         changed["width_multiplier"] = float(changed["width_multiplier"])
         return {name: changed[name] for name in SWITCHES if changed[name] != own[name]}
+
+    @field_validator("accumulate")
+    @classmethod
+    def _whole_parts(cls, value: int, info: ValidationInfo) -> int:
+        size, packing = info.data.get("batch_size"), info.data.get("packing")
+        # Parts of one image have no statistics.
+        if size and packing and (size % (value * packing) or size // value < 2):
+            raise PydanticCustomError(
+                "accumulate",
+                "Input should divide batch_size / packing, {size} / {packing}, in parts of >= 2",
+                {"size": size, "packing": packing},
+            )
+        return value
 
     @model_validator(mode="after")
     def _divisible_batch(self) -> RunConfig:
@@ -253,7 +274,7 @@ def make_configs(
     return [
         RunConfig(
             **{
-                **TRAINING[variant],
+                **TRAINING.get(variant, {}),  # an unknown one is refused below
                 **PRESETS[preset],
                 **options,
                 "case": case,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gaslayers.study.data import load_digits
 from gaslayers.study.metrics import Evaluation, evaluate
+from gaslayers.study.shared_norm import alone
 from gaslayers.study.training import Game
 
 
@@ -42,4 +43,5 @@ def judge_samples(game: Game) -> Evaluation:
         ValueError: The generator makes a pixel that is not finite.
     """
     images = _Images(game.sampled_generator, game.config.image_range)
-    return evaluate(images, load_digits(), seed=game.config.seed)
+    with alone(images):
+        return evaluate(images, load_digits(), seed=game.config.seed)

@@ -20,11 +20,14 @@ from gaslayers.study.training import Game
 def predict_discriminator_step(game: Game) -> MemoryPrediction:
     """Count the bytes of a run's D step, lean and plain, without running it.
 
-    In it are both batches of images, D and its optimiser; G is not. Its operators are PyTorch's:
-    records tell the same whether or not kernels were compiled, which keep less and peak lower.
+    In it are both batches of images, D and its optimiser; G is not. Where processes share a batch,
+    or it goes through D in parts, it is one process's rows of one part. Its operators are
+    PyTorch's: records tell the same whether or not kernels were compiled, which keep less and peak
+    lower.
     """
     # Seeds and lengths differ within a study, and no byte depends on them.
-    return _predict(game.config.model_copy(update={"seed": 0, "iterations": 1}))
+    rows = game.config.batch_size // (game.config.accumulate * game.sharing.processes)
+    return _predict(game.config.model_copy(update={"seed": 0, "iterations": 1, "batch_size": rows}))
 
 
 @functools.cache

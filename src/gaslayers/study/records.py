@@ -60,13 +60,14 @@ class CurvePoint(BaseModel):
 
 
 class Machine(BaseModel):
-    """What a run ran on."""
+    """What a run ran on; device, processor and threads are those of each of its processes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str
     processor: str
     threads: int
+    processes: int = 1
     platform: str
     python: str
     torch: str
