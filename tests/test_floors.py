@@ -44,6 +44,7 @@ STUDY = CORE | {
     "rich",
     "safetensors",
     "scipy",
+    "tomli",
     "torchmetrics",
     "torchvision",
     "typer",

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 
 from gaslayers.cli.options import fail
 from gaslayers.cli.study import INTERRUPTED, Device, set_threads, start_fabric
-from gaslayers.study.checkpoint import CheckpointError
 from gaslayers.study.data import load_digits
 from gaslayers.study.stopping import TERMINATED, Terminated
-from gaslayers.study.sweep import ForeignRunError, WorkerError, read_grid, run_workers
+from gaslayers.study.sweep import (
+    ClusterError,
+    ForeignRunError,
+    Planned,
+    WorkerError,
+    read_grid,
+    run_on_cluster,
+    run_workers,
+    runs_per_card,
+)
+from gaslayers.study.sweep.cluster import LOCAL
 
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -26,12 +37,22 @@ def sweep(
     family: Annotated[list[str] | None, typer.Option(help="Repeatable. [default: all]")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable. [default: all]")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Runs at a time. [default: one per processor on CPU, else 1]")
+        int | None,
+        typer.Option(
+            help="Runs at a time. [default: one per processor, or as many as fit on CUDA]"
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Address of a Ray cluster; auto: the one here; local: start one."),
     ] = None,
     device: Annotated[Device, typer.Option(help="auto: CUDA, MPS, CPU in this order.")] = (
         Device.auto
     ),
     threads: Annotated[int | None, typer.Option(help="CPU threads, of all workers.")] = None,
+    judge: Annotated[
+        bool, typer.Option("--judge/--no-judge", help="Judge samples at the end of each run.")
+    ] = True,
     data: Annotated[Path | None, typer.Option(help="A torchvision MNIST root.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch the full MNIST.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="List the runs and end.")] = False,
@@ -47,8 +68,8 @@ def sweep(
     if workers is not None and workers < 1:
         message = f"Input should be greater than or equal to 1, got {workers}."
         raise typer.BadParameter(message, param_hint="--workers")
-    fabric = start_fabric(device)
-    is_cpu = fabric.device.type == "cpu"
+    if cluster is not None:
+        _check_cluster(cluster, device, workers)
     try:
         digits = load_digits(data, download=download)
         found = read_grid(grid)
@@ -61,18 +82,54 @@ def sweep(
                 console.print(str(one.run_folder.path), highlight=False, soft_wrap=True)
             return
         found.put_into(folder)
-        run_workers(
-            planned,
-            digits,
-            workers=workers or ((os.cpu_count() or 1) if is_cpu else 1),
-            accelerator=fabric.device.type,
-            on_progress=_Lines(console),
-        )
+        if cluster is not None:
+            run_on_cluster(
+                planned,
+                digits,
+                address=cluster,
+                accelerator=device.value,
+                workers=workers,
+                judged=judge,
+                on_progress=_Lines(console),
+            )
+        else:
+            kind = start_fabric(device).device.type
+            run_workers(
+                planned,
+                digits,
+                workers=workers or _count_workers(planned, kind),
+                accelerator=kind,
+                judged=judge,
+                on_progress=_Lines(console),
+            )
     except (KeyboardInterrupt, Terminated) as stop:
         console.print("Stopped. The same command goes on from the last checkpoints.")
         raise typer.Exit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from None
-    except (OSError, ValueError, ForeignRunError, CheckpointError, WorkerError) as error:
+    except (OSError, ValueError, ClusterError, ForeignRunError, WorkerError) as error:
         fail("sweep", error)
+
+
+def _check_cluster(cluster: str, device: Device, workers: int | None) -> None:
+    if device is Device.mps:
+        message = "a cluster runs on cpu or cuda, got mps."
+        raise typer.BadParameter(message, param_hint="--device")
+    if workers is not None and cluster != LOCAL:
+        message = "goes with --cluster local: other clusters have resources of their own."
+        raise typer.BadParameter(message, param_hint="--workers")
+
+
+def _count_workers(planned: Sequence[Planned], kind: str) -> int:
+    """How many runs go on this machine at a time."""
+    processors = os.cpu_count() or 1
+    if kind == "cpu":
+        return processors
+    if kind != "cuda":
+        return 1
+    cards = torch.cuda.device_count()
+    capacity = min(torch.cuda.mem_get_info(card)[0] for card in range(cards))
+    fitting = runs_per_card([one.config for one in planned], capacity)
+    # A run keeps a processor busy, too.
+    return max(cards, min(processors, cards * fitting))
 
 
 class _Lines:

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from gaslayers._checks import bad_value
 from gaslayers.models import CASES
@@ -39,6 +41,7 @@ HYPOTHESES_FILE = "hypotheses.toml"
 """Their names in the folder of a sweep."""
 
 _OWNER = "read_grid"
+_MOST_SEEDS = 100_000
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONS = sorted(
     {*RunConfig.model_fields, *SWITCHES} - {"case", "variant", "seed", "data_sha256", "switches"}
@@ -73,8 +76,12 @@ class Family(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_seeds(cls, value: Any) -> Any:
-        is_count = isinstance(value, int) and not isinstance(value, bool)
-        return list(range(value)) if is_count else value
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if not 1 <= value <= _MOST_SEEDS:
+            message = "Input should be a list of seeds, or how many: from 1 to {most}"
+            raise PydanticCustomError("seeds", message, {"most": _MOST_SEEDS})
+        return list(range(value))
 
 
 class Grid(BaseModel):
@@ -135,8 +142,8 @@ class Grid(BaseModel):
             seeds: Those of them that are run; empty: all.
 
         Raises:
-            ValueError: There is no such family, no run is left, or a run's configuration is
-                refused.
+            ValueError: There is no such family, no run is left, a run is there twice, or its
+                configuration is refused.
         """
         for name in families:
             if name not in self.families:
@@ -144,7 +151,7 @@ class Grid(BaseModel):
                 raise bad_value("Grid.plan", "families", rule, name)
         planned = [
             run
-            for name in families or self.families
+            for name in dict.fromkeys(families or self.families)
             for run in self._plan_family(name, out, data_sha256)
         ]
         if seeds:
@@ -174,6 +181,11 @@ class Grid(BaseModel):
             planned += [
                 Planned(config, folder, preset, self._hypotheses_sha256) for config in configs
             ]
+        counts = Counter(run.config.config_hash for run in planned)
+        for run in planned:
+            if counts[run.config.config_hash] > 1:
+                where = f"families.{name}"
+                raise bad_value(_OWNER, where, "have each run once", str(run.run_folder.path))
         return planned
 
 
@@ -205,9 +217,10 @@ def read_grid(path: Path) -> Grid:
     except ValidationError as error:
         raise _refuse(str(path), error) from error
     grid._path = path
+    _check_preset("preset", grid.preset)
     _check_names("options", grid.options)
     for name, family in grid.families.items():
-        _check_family(name, family, grid.preset)
+        _check_family(name, family)
     if grid.hypotheses is None:
         return grid
     content = (path.parent / grid.hypotheses).read_bytes()
@@ -222,14 +235,18 @@ def name_folder(family: str, factors: Mapping[str, Value]) -> Path:
     return Path(family, "-".join(f"{name}_{_spell(value)}" for name, value in factors.items()))
 
 
-def _check_family(name: str, family: Family, preset: str) -> None:
+def _check_preset(where: str, preset: str) -> None:
+    if preset not in PRESETS:
+        raise bad_value(_OWNER, where, f"be one of {', '.join(PRESETS)}", preset)
+
+
+def _check_family(name: str, family: Family) -> None:
     where = f"families.{name}"
     if not _NAME.fullmatch(name):
         rule = "have names of small letters, digits and underscores, for folders bear them"
         raise bad_value(_OWNER, "families", rule, name)
-    if (family.preset or preset) not in PRESETS:
-        rule = f"be one of {', '.join(PRESETS)}"
-        raise bad_value(_OWNER, f"{where}.preset", rule, family.preset or preset)
+    if family.preset is not None:
+        _check_preset(f"{where}.preset", family.preset)
     _check_names(where, [*family.options, *family.factors])
     for key, values in family.factors.items():
         if key in family.options:

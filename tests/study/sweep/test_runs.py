@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+import json
 import re
 import subprocess
 import sys
@@ -7,10 +9,11 @@ import sys
 import pytest
 from filelock import FileLock
 
+from gaslayers.study import judging
 from gaslayers.study import run as run_module
 from gaslayers.study.checkpoint import CheckpointError
 from gaslayers.study.records import RunFolder
-from gaslayers.study.sweep import ForeignRunError, sweep
+from gaslayers.study.sweep import ForeignRunError, Planned, finish_all, sweep
 from tests.study.conftest import ignore
 
 
@@ -237,6 +240,77 @@ def test_sweep_refuses_damaged_record(make_config, play_all, tmp_path):
     path.unlink()
     _, started = play_all([config], tmp_path)
     assert started == [config.name]
+
+
+def test_sweep_goes_on_where_half_a_record_was_deleted(make_config, play_all, results, tmp_path):
+    config = make_config(iterations=3)
+    play_all([config], tmp_path / "whole")
+    play_all([config], tmp_path / "half")
+    folder = RunFolder(tmp_path / "half" / config.name)
+    content = folder.record_path.read_bytes()
+    folder.record_path.write_bytes(content[: len(content) // 2])
+    folder.curves_path.write_bytes(folder.curves_path.read_bytes()[:-20])
+    with pytest.raises(
+        ForeignRunError, match=r"is not a readable record: (.|\n)* Delete it: the run"
+    ):
+        play_all([config], tmp_path / "half")
+    folder.record_path.unlink()
+    play_all([config], tmp_path / "half")
+    half, whole = (results(tmp_path / path / config.name) for path in ("half", "whole"))
+    assert half == whole
+
+
+def change_record(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"config_hash": "0" * 64}, "was changed after it was written: its config_hash is not"),
+        ({"schema_version": 9}, r"schema_version of another release .*be 1 or 2, got 9\. Read it"),
+        ({"surplus": 1}, "is not a readable record: (.|\n)*surplus"),
+    ],
+)
+def test_sweep_refuses_a_forged_record_and_one_of_another_schema(
+    make_config, play_all, tmp_path, changes, match
+):
+    config = make_config(iterations=3)
+    play_all([config], tmp_path)
+    change_record(RunFolder(tmp_path / config.name).record_path, **changes)
+    before = look(tmp_path)
+    with pytest.raises(ForeignRunError, match=match):
+        play_all([config], tmp_path)
+    assert look(tmp_path) == before
+
+
+def test_sweep_refuses_a_record_whose_config_was_changed_and_not_its_hash(
+    make_config, play_all, tmp_path
+):
+    config = make_config(iterations=3)
+    play_all([config], tmp_path)
+    path = RunFolder(tmp_path / config.name).record_path
+    longer = make_config(iterations=4)
+    change_record(path, config=longer.model_dump())
+    for asked in (config, longer):
+        with pytest.raises(ForeignRunError, match="was changed after it was written"):
+            play_all([asked], tmp_path)
+
+
+def test_samples_are_judged_at_the_end_where_that_is_asked_for(
+    make_config, digits, fabric, monkeypatch, tmp_path
+):
+    # Fewer samples than in earnest, for their metrics take longer than such a run.
+    few = functools.partial(judging.evaluate, samples=200)
+    monkeypatch.setattr(judging, "evaluate", few)
+    planned = [Planned(make_config(iterations=2), tmp_path, "tiny", "f" * 64)]
+    found = {}
+    for judged in (True, False):
+        (record,) = finish_all(planned, digits, fabric, on_run=lambda _: ignore, judged=judged)
+        assert record.hypotheses_sha256 == "f" * 64
+        assert record.evaluation.samples == 200
+        found[judged] = record
+    assert found[True] == found[False]  # a finished run is not judged again
 
 
 def test_sweep_refuses_checkpoint_of_another_configuration(
