@@ -7,7 +7,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 
-class _KernelNorm(nn.Module):
+class _UnitKernels(nn.Module):
     """Divide each kernel of a depthwise convolution by its Euclidean norm.
 
     The convolution is a matrix of one row per channel, so that norm is the only singular value.
@@ -33,6 +33,6 @@ def normalise_spectra(network: nn.Module) -> None:
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
-            parametrize.register_parametrization(module, "weight", _KernelNorm())
+            parametrize.register_parametrization(module, "weight", _UnitKernels())
         elif isinstance(module, nn.Conv2d | nn.Linear):
             spectral_norm(module)
