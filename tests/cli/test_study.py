@@ -30,7 +30,7 @@ def swept(monkeypatch):
         calls.append({"configs": configs, "out": out, "digits": digits, "preset": preset})
 
     monkeypatch.setattr(study, "sweep", sweep)
-    monkeypatch.setattr(study, "write_report", lambda out: [out / "summary.md"])
+    monkeypatch.setattr(study, "write_report", lambda folder, _out: [folder / "summary.md"])
     return calls
 
 
@@ -188,15 +188,30 @@ def test_fault_of_the_program_is_not_hidden(invoke, monkeypatch):
 def test_report_lists_what_it_wrote(invoke, monkeypatch):
     asked = []
 
-    def write_report(out):
-        asked.append(out)
-        return [out / "a.png", out / "summary.md"]
+    def write_report(folder, out):
+        asked.append((folder, out))
+        return [folder / "a.png", folder / "summary.md"]
 
     monkeypatch.setattr(study, "write_report", write_report)
     answer = invoke("report", "some/folder")
     assert answer.exit_code == 0
-    assert asked == [Path("some/folder")]
     assert answer.stdout == "wrote some/folder/a.png\nwrote some/folder/summary.md\n"
+    invoke("report", "some/folder", "--out", "other")
+    assert asked == [(Path("some/folder"), None), (Path("some/folder"), Path("other"))]
+
+
+def test_report_of_a_sweep_with_hypotheses_is_its_audit(invoke, monkeypatch, tmp_path):
+    monkeypatch.setattr(study, "write_audit", lambda folder, _out: [folder / "audit.md"])
+    (tmp_path / "hypotheses.toml").write_text("level = 0.05")
+    answer = invoke("report", str(tmp_path))
+    assert answer.exit_code == 0
+    assert answer.stdout.endswith("audit.md\n")
+
+
+def test_report_says_in_one_line_what_is_wrong_with_hypotheses(invoke, tmp_path):
+    (tmp_path / "hypotheses.toml").write_text("level = ")
+    answer = invoke("report", str(tmp_path))
+    assert_one_line(answer, "gaslayers report: read_hypotheses: .* must be TOML")
 
 
 def test_report_says_in_one_line_that_no_run_is_finished(invoke, tmp_path):

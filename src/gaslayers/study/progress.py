@@ -19,7 +19,7 @@ from rich.progress import (
 from gaslayers.study.config import RunConfig
 from gaslayers.study.records import CurvePoint
 from gaslayers.study.run import OnIteration
-from gaslayers.study.sweep import OnRun
+from gaslayers.study.sweep.runs import OnRun
 
 SECONDS_BETWEEN_LINES = 10.0
 

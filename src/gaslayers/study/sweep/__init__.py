@@ -3,7 +3,7 @@
 from gaslayers.study.sweep.cards import runs_per_card
 from gaslayers.study.sweep.cluster import ClusterError, run_on_cluster
 from gaslayers.study.sweep.grid import Family, Grid, read_grid
-from gaslayers.study.sweep.runs import ForeignRunError, OnRun, Planned, finish_all, sweep
+from gaslayers.study.sweep.runs import ForeignRunError, Planned, finish_all, sweep
 from gaslayers.study.sweep.workers import WorkerError, run_workers
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Family",
     "ForeignRunError",
     "Grid",
-    "OnRun",
     "Planned",
     "WorkerError",
     "finish_all",
