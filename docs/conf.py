@@ -61,6 +61,8 @@ nitpicky = True
 # The bounds of a field, which pydantic writes into its type, and variables of types have no pages.
 nitpick_ignore_regex = [
     ("py:class", r"annotated_types\.\w+"),
+    ("py:class", r"types\.Annotated"),
+    ("py:class", r"\d+(\.\d+)?"),
     ("py:class", r"gaslayers\.lean\.engine\.\w+\._Module"),
     ("py:class", r"collections\.abc\.Iterator"),
     ("py:class", r"torch\._C\.Generator"),

@@ -12,10 +12,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -70,7 +66,7 @@ class RunConfig(BaseModel):
     penalty_weight: float = Field(
         default=PENALTY_WEIGHT, gt=0, description="half of the papers' gamma"
     )
-    switches: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr | None] = Field(
+    switches: dict[str, bool | int | float | str | None] = Field(
         default={}, description="deviations from the variant's discriminator, by name"
     )
     base_filters: int | None = Field(

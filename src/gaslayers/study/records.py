@@ -158,7 +158,7 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: There is none.
-            pydantic.ValidationError: It does not fit the schema.
+            ValueError: It does not fit the schema (pydantic's ``ValidationError``).
         """
         return Record.model_validate_json(self.record_path.read_bytes())
 

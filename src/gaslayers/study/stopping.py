@@ -13,7 +13,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class Terminated(SystemExit):
-    """SIGTERM ended the program; where nobody catches it, the status is `TERMINATED`."""
+    """SIGTERM ended the program; where nobody catches it, the status is 143."""
 
     def __init__(self) -> None:
         super().__init__(TERMINATED)

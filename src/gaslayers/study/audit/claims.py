@@ -69,7 +69,7 @@ def audit(sweep: Path) -> Audit:
     """Judge the hypotheses of a sweep by its finished runs.
 
     Args:
-        sweep: A folder that `gaslayers sweep` wrote; it holds ``hypotheses.toml``.
+        sweep: A folder that ``gaslayers sweep`` wrote; it holds ``hypotheses.toml``.
 
     Raises:
         FileNotFoundError: There are no hypotheses, or no finished run.

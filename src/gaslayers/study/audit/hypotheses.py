@@ -12,10 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
     ValidationError,
     model_validator,
 )
@@ -53,7 +49,7 @@ class Place(_Strict):
 
     family: str
     case: str
-    factors: dict[str, StrictBool | StrictInt | StrictFloat | StrictStr] = {}
+    factors: dict[str, bool | int | float | str] = {}
 
     @model_validator(mode="after")
     def _known_case(self) -> Place:

@@ -54,7 +54,7 @@ def run_on_cluster(
     Args:
         planned: The runs. All machines see their folders under the same paths.
         digits: The real data, which goes to each machine once.
-        address: Of the cluster, as for `ray.init`: ``"host:6379"``, ``"ray://host:10001"``,
+        address: Of the cluster, as for ``ray.init``: ``"host:6379"``, ``"ray://host:10001"``,
             ``"auto"`` for the one that runs here, or ``"local"``, which starts one in this process.
         accelerator: ``"cpu"``: a processor and a thread for each run. ``"cuda"``: a GPU, or as
             small a part of one as lets the largest run fit. ``"auto"``: GPUs where there are any.

@@ -16,10 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
     ValidationError,
     field_validator,
 )
@@ -47,7 +43,7 @@ _OPTIONS = sorted(
     {*RunConfig.model_fields, *SWITCHES} - {"case", "variant", "seed", "data_sha256", "switches"}
 )
 
-Value = StrictBool | StrictInt | StrictFloat | StrictStr
+Value = bool | int | float | str
 """Of an option or a factor."""
 
 
