@@ -8,7 +8,6 @@ as long as the two runs still agree on it, and shown alone from there on.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -157,8 +156,12 @@ def replay(
     is_same_release = _release(record.machine.torch) == _release(torch.__version__)
     if is_same_release and program != record.code_hash:
         raise _stale(run, "code", record.code_hash, program)
-    game = Game(config, digits, fabric, memory_efficient=memory_efficient)
-    games = [game, _move(game)] if compare_losses else [game]
+    games = [
+        Game(config, digits, fabric, memory_efficient=memory_efficient)
+        for _ in range(2 if compare_losses else 1)
+    ]
+    for second in games[1:]:
+        _move(second)
     live, *moved = [_play(each, min(iterations, record.iterations_done)) for each in games]
     result = Replay(run.name, run.curves[: len(live)], live, program, is_same_release, *moved)
     if not result.agrees():
@@ -176,19 +179,14 @@ def _play(game: Game, iterations: int) -> list[CurvePoint]:
     return points
 
 
-def _move(game: Game) -> Game:
-    """The same game, not begun, from weights that are moved at random by ``MOVE`` of each."""
-    moved = copy.copy(game)
-    parts = ("generator", "discriminator", "generator_optimizer", "discriminator_optimizer")
-    # Together, so that the optimisers hold the copied weights.
-    vars(moved).update(copy.deepcopy({part: getattr(game, part) for part in parts}))
+def _move(game: Game) -> None:
+    """Move the weights of a game that has not begun at random, by ``MOVE`` of each."""
     source = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for network in (moved.generator, moved.discriminator):
+        for network in (game.generator, game.discriminator):
             for weight in network.parameters():
                 noise = torch.randn(weight.shape, generator=source).to(weight.device)
                 weight.mul_(1 + MOVE * noise)
-    return moved
 
 
 def _differences(one: CurvePoint, other: CurvePoint) -> dict[str, float]:
