@@ -140,6 +140,7 @@ def test_classes_caught_by_name_are_the_known_ones() -> None:
         "FrozenNorm2d",
         "OffsetBatchNorm1d",
         "OffsetBatchNorm2d",
+        "SharedBatchNorm",
     }
 
 

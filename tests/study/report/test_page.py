@@ -166,9 +166,12 @@ def test_report_of_a_run_without_samples_leaves_the_animation_out(write_run, tmp
     assert [path.name for path in write_report(tmp_path)] == PICTURES[:3] + SUMMARIES
 
 
-def test_report_refuses_what_is_no_path():
-    with pytest.raises(TypeError, match=r"write_report: `out` must be a pathlib\.Path, got 'runs'"):
+def test_report_refuses_what_is_no_path(tmp_path):
+    match = r"write_report: `{}` must be a pathlib\.Path, got 'runs'"
+    with pytest.raises(TypeError, match=match.format("folder")):
         write_report("runs")
+    with pytest.raises(TypeError, match=match.format("out")):
+        write_report(tmp_path, "runs")
 
 
 def test_report_of_a_broken_record_writes_nothing(write_run, tmp_path):

@@ -65,6 +65,7 @@ class Branch:
             made = convolution.forward(x, slots)
             norm_input, x, moments = following.run(made, slots, overwrite=True)
             kept += [norm_input if self.keep[i] and self._needs_output_of(i) else None, moments]
+            del made, norm_input  # before the next convolution makes another map
         return x, kept
 
     def backward(
@@ -98,7 +99,7 @@ class Branch:
                     recalled,
                     wants_inner=wants_read or slots.wants(*convolution.parameters),
                 )
-                recalled.forget(i)
+            recalled.forget(i)  # before the convolution's pass, which may make as large a map
             if through is not None:
                 read = recalled.read_by(i)
                 through = convolution.backward(through, read, slots, wants_x=wants_read)
@@ -120,12 +121,17 @@ class Branch:
         # The gradient of what the last one made is the caller's.
         overwrite = slots.may_overwrite and not is_last
         if is_even(grad) and following.runs_by_kernels(inner, slots):
+            recalled.forget_result(index)
             return following.backward_by_kernels(
                 grad, inner, slots, moments, wants_x=wants_inner, overwrite=overwrite
             )
-        result = recalled.input_of(index + 1) if following.reads_result else None
+        if following.reads_result:
+            result = recalled.input_of(index + 1)
+            grad = following.backward_behind(grad, result, overwrite=overwrite)
+            del result
+        recalled.forget_result(index)  # a map less while the norm's pass runs
         return following.backward(
-            grad, result, inner, slots, moments, wants_x=wants_inner, overwrite=overwrite
+            grad, inner, slots, moments, wants_x=wants_inner, overwrite=overwrite
         )
 
 
@@ -179,6 +185,11 @@ class _Recalled:
             return self.input_of(index)
         return torch.empty_like(self.inner_of(index - 1))
 
+    def forget_result(self, index: int) -> None:
+        """Free what norm and activation made of a convolution's output."""
+        self._inputs[index + 1] = None
+
     def forget(self, index: int) -> None:
         """Free what a convolution made, and what was made of that."""
-        self._inner[index] = self._inputs[index + 1] = None
+        self._inner[index] = None
+        self.forget_result(index)

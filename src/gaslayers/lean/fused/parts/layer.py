@@ -97,14 +97,10 @@ class Layer:
                 passed=passed,
                 overwrite=slots.may_overwrite,
             )
+        total = self.front.backward_behind(total, activated, overwrite=slots.may_overwrite)
+        del activated  # a map less while the norm's pass runs
         total = self.front.backward(
-            total,
-            activated,
-            read,
-            slots,
-            moments,
-            wants_x=wants_read,
-            overwrite=slots.may_overwrite,
+            total, read, slots, moments, wants_x=wants_read, overwrite=slots.may_overwrite
         )
         if total is None or passed is None:
             return passed if total is None else total

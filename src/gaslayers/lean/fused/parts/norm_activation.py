@@ -142,10 +142,23 @@ class NormActivation:
         """Activate the norm's own output, in its memory."""
         return normed if self.activation_first else activate(normed, self.slope, inplace=True)
 
+    def backward_behind(self, grad: Tensor, result: Tensor, *, overwrite: bool) -> Tensor:
+        """Gradient of the result -> of what is in front of an activation behind the norm.
+
+        It is apart from `backward`, so that its caller can free the result in between.
+
+        Args:
+            grad: (N, C, H, W).
+            result: What `forward` made; read where `reads_result`.
+            overwrite: Whether the outcome may take the memory of ``grad``.
+        """
+        if not self.reads_result:
+            return grad
+        return activation_backward(grad, result, self.slope, overwrite=overwrite)
+
     def backward(
         self,
         grad: Tensor,
-        result: Tensor | None,
         norm_input: Tensor,
         slots: Slots,
         moments: Tensor | None,
@@ -153,19 +166,16 @@ class NormActivation:
         wants_x: bool,
         overwrite: bool = False,
     ) -> Tensor | None:
-        """Gradient of the result -> gradient of the input; the parameters' go to their slots.
+        """Gradient from `backward_behind` -> of the input; the parameters' go to their slots.
 
         Args:
             grad: (N, C, H, W).
-            result: What `forward` made, where `reads_result`.
             norm_input: What it read.
             slots: Holds the parameters, and takes their gradients.
             moments: The batch's statistics, for a norm that takes them.
             wants_x: Whether the input's gradient is asked for.
             overwrite: Whether that may take the memory of ``grad``.
         """
-        if result is not None and self.reads_result:
-            grad = activation_backward(grad, result, self.slope, overwrite=overwrite)
         through: Tensor | None = grad
         if self.norm is not None:
             through = self.norm.backward(grad, norm_input, slots, moments, wants_x=wants_x)
