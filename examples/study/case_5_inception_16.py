@@ -109,4 +109,4 @@ pictures[2]
 # One run decides nothing. :doc:`/results/audit/audit` judges the claims of 2018 over seeds. What it has on
 # this case so far, as coded and as one would train it today (``modern``):
 
-print(audit(Path("examples/records/audit")).about(CASE))
+print(audit(arguments.records.parent / "audit").about(CASE))
