@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         MemoryPrediction,
         MemoryReading,
         Record,
+        RunFolder,
     )
     from gaslayers.study.replays import Replay, StaleRecordError, replay
     from gaslayers.study.report import (
@@ -40,6 +41,7 @@ __all__ = [
     "Replay",
     "Run",
     "RunConfig",
+    "RunFolder",
     "StaleRecordError",
     "Watch",
     "draw_run_pictures",
@@ -58,7 +60,14 @@ _MODULES = {
     "config": ("PRESETS", "RunConfig", "make_configs"),
     "data": ("Digits", "load_digits"),
     "lightning_watch": ("lightning_callback",),
-    "records": ("CurvePoint", "Machine", "MemoryPrediction", "MemoryReading", "Record"),
+    "records": (
+        "CurvePoint",
+        "Machine",
+        "MemoryPrediction",
+        "MemoryReading",
+        "Record",
+        "RunFolder",
+    ),
     "replays": ("Replay", "StaleRecordError", "replay"),
     "report": (
         "Picture",
