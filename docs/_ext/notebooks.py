@@ -59,6 +59,12 @@ def records_of(script: Path) -> Iterator[Path]:
     for folder in sorted(RECORDS.glob(f"{case[1] if case else '*'}-as_coded-seed*")):
         run = read_run(folder)  # so that a damaged one is not handed out
         yield from (folder / "record.json", folder / "curves.csv", *run.samples.values())
+    if case:  # a case's page ends with what the audit has on it
+        audit = RECORDS.parent / "audit"
+        yield audit / "hypotheses.toml"
+        for folder in sorted(path.parent for path in audit.rglob("record.json")):
+            samples = read_run(folder).samples
+            yield from (folder / "record.json", folder / "curves.csv", *samples.values())
 
 
 def finish_notebooks(app: Sphinx) -> None:
