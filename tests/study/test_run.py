@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -366,3 +367,23 @@ def test_killed_run_ends_like_an_uninterrupted_one(make_config, play, results, t
     assert not half.exists()
     play(config, whole)
     assert results(killed) == results(whole)
+
+
+def test_generator_that_ends_without_numbers_has_a_record_that_says_so(
+    config, digits, fabric, monkeypatch, tmp_path
+):
+    # Losses are looked at before a step, so the last one may break G unseen.
+    class Broken(module.Game):
+        def iterate(self, iteration):
+            super().iterate(iteration)
+            if iteration == self.config.iterations - 1:
+                torch.nn.init.constant_(self.generator.conv_full.conv.weight, math.nan)
+
+    monkeypatch.setattr(module, "Game", Broken)
+    folder = RunFolder(tmp_path / config.name)
+    record = module.run(
+        config, folder, digits, fabric, preset="tiny", on_iteration=module.ignore, judged=True
+    )
+    assert (record.outcome, record.evaluation) == ("non_finite", None)
+    assert "G makes pixels that are not finite" in record.message
+    assert folder.read_record() == record

@@ -10,27 +10,22 @@ from gaslayers.study.shared_norm import alone
 from gaslayers.study.training import Game
 
 
-class _Images(nn.Module):
-    """A generator's images as its discriminator sees them, mapped to [0, 1].
+class _Clamped(nn.Module):
+    """A generator that is held to images from 0 to 1, as those that it was trained beside.
 
     Args:
-        generator: It ends in a tanh.
-        image_range: Of the real images that it was trained beside. With ``"unit"``, it has to
-            learn that nothing is below 0.
+        generator: It ends in a tanh, and had to learn that nothing is below 0.
     """
 
-    def __init__(self, generator: nn.Module, image_range: str) -> None:
+    def __init__(self, generator: nn.Module) -> None:
         super().__init__()
         self.generator = generator
-        self.image_range = image_range
         self.latent_size = generator.latent_size
 
     def forward(self, z: Tensor) -> Tensor:
         """(N, latent_size) -> (N, 1, 28, 28)."""
         images: Tensor = self.generator(z)
-        if self.image_range == "symmetric":
-            images = images.add(1.0).div(2.0)
-        return images.clamp(0.0, 1.0)
+        return images.clamp_min(0.0)
 
 
 def judge_samples(game: Game) -> Evaluation:
@@ -42,6 +37,12 @@ def judge_samples(game: Game) -> Evaluation:
     Raises:
         ValueError: The generator makes a pixel that is not finite.
     """
-    images = _Images(game.sampled_generator, game.config.image_range)
-    with alone(images):
-        return evaluate(images, load_digits(), seed=game.config.seed)
+    generator = game.sampled_generator
+    is_unit = game.config.image_range == "unit"
+    with alone(generator):
+        return evaluate(
+            _Clamped(generator) if is_unit else generator,
+            load_digits(),
+            image_range=(0.0, 1.0) if is_unit else (-1.0, 1.0),
+            seed=game.config.seed,
+        )

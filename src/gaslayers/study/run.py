@@ -16,7 +16,6 @@ from gaslayers.study.checkpoint import Progress, read_checkpoint, restore, save_
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
 from gaslayers.study.memory import measure_discriminator_step, predict_discriminator_step
-from gaslayers.study.metrics.scores import Evaluation
 from gaslayers.study.program import code_hash
 from gaslayers.study.records import CurvePoint, Machine, Record, RunFolder
 from gaslayers.study.shared_norm import alone
@@ -72,7 +71,7 @@ def run(
         on_iteration(progress.next_iteration, None)
     message = ""
     try:
-        _train(game, folder, progress, on_iteration if is_first else _ignore)
+        _train(game, folder, progress, on_iteration if is_first else ignore)
     except NonFiniteLossError as error:
         message = f"after {progress.next_iteration} iterations {error}"
     record = _make_record(game, digits, progress, preset=preset, message=message)
@@ -80,8 +79,9 @@ def run(
 
     def finish() -> Record:
         folder.write_curves(progress.curves)
-        found = _judge(game) if judged and record.outcome == "finished" else None
-        finished = record.model_copy(update={"evaluation": found})
+        finished = record
+        if judged and record.outcome == "finished":
+            finished = _judge(game, record)
         folder.write_record(finished)
         return finished
 
@@ -116,8 +116,8 @@ def _begin(game: Game, folder: RunFolder, shorter: RunConfig | None) -> Progress
     return progress
 
 
-def _ignore(_done: int, _point: CurvePoint | None) -> None:
-    """Of processes that nobody watches."""
+def ignore(_done: int, _point: CurvePoint | None) -> None:
+    """Watch nothing."""
 
 
 def _lengthen(game: Game, folder: RunFolder, progress: Progress) -> None:
@@ -159,11 +159,15 @@ def _train(game: Game, folder: RunFolder, progress: Progress, on_iteration: OnIt
                 break
 
 
-def _judge(game: Game) -> Evaluation:
+def _judge(game: Game, record: Record) -> Record:
+    """The record with an evaluation; the last step may have left a G that makes no numbers."""
     # Here, for it loads much that a run alone does not need.
     from gaslayers.study.judging import judge_samples
 
-    return judge_samples(game)
+    if not game.sample().isfinite().all():
+        message = f"after {record.iterations_done} iterations G makes pixels that are not finite"
+        return record.model_copy(update={"outcome": "non_finite", "message": message})
+    return record.model_copy(update={"evaluation": judge_samples(game)})
 
 
 def _make_record(

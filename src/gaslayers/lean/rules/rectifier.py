@@ -89,7 +89,7 @@ def _leaky(slope: float, in_place: bool) -> _Rectifier:
     )
 
 
-def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002
+def _leaky_again(slope: float, input: Tensor, *_: Any, **__: Any) -> Tensor:  # noqa: A002  (PyTorch's name)
     return torch._C._nn.leaky_relu(input, slope)
 
 

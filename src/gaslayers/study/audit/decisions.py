@@ -13,6 +13,7 @@ from scipy import stats
 from gaslayers._checks import bad_value
 from gaslayers.study.audit.hypotheses import Hypotheses, Kind, Place, Test
 from gaslayers.study.audit.settings import Setting
+from gaslayers.study.metrics.scores import name_metric
 from gaslayers.study.statistics import Interval, holm, newcombe, tost, wilson
 
 Word = Literal["supported", "refuted", "undecided"]
@@ -134,7 +135,7 @@ def _compare_scores(
     margin = test.margin or hypotheses.margin
     scores = [setting.scores(hypotheses.metric) for setting in (first, second)]
     found = tost(*scores, margin=margin, level=hypotheses.level)
-    metric = hypotheses.metric.replace("_", " ").replace("frechet", "Frechet")
+    metric = name_metric(hypotheses.metric)
     if found.failures:
         words = f"{found.failures} of {len(found.pairs)} pairs have a run without a score."
         return Decision(test, "undecided", words, None, None, 1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    ValidationError,
     model_validator,
 )
 
@@ -20,13 +18,7 @@ from gaslayers.models import CASES
 from gaslayers.study.diagnosis.verdict import Name
 from gaslayers.study.metrics.scores import BETTER
 from gaslayers.study.sweep.grid import name_folder
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-_OWNER = "read_hypotheses"
+from gaslayers.study.toml_files import read_toml
 
 Kind = Literal["equal", "worse", "fails", "fails_more", "smaller"]
 When = Literal["as it ran", "today"]
@@ -174,14 +166,6 @@ def read_hypotheses(path: Path) -> Hypotheses:
         FileNotFoundError: It is missing.
         ValueError: It does not fit, which the message says of what.
     """
-    content = path.read_bytes()
-    try:
-        found = Hypotheses.model_validate(tomllib.loads(content.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{_OWNER}: `{path}` must be TOML, got {error}.") from error
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise ValueError(f"{_OWNER}: `{path}`: {place}: {fault['msg']}.") from error
-    found._sha256 = hashlib.sha256(content).hexdigest()
+    found = read_toml("read_hypotheses", path, Hypotheses)
+    found._sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return found

@@ -98,3 +98,8 @@ BETTER: dict[str, Literal["lower", "higher", "near real"]] = {
     "modes_strict": "higher",
 }
 """Which way each score gets better."""
+
+
+def name_metric(metric: str) -> str:
+    """A score's name in words."""
+    return metric.replace("_", " ").replace("frechet", "Frechet")

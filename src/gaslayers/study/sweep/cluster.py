@@ -16,12 +16,10 @@ from filelock import Timeout
 from lightning_fabric import Fabric
 
 import gaslayers
-from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
-from gaslayers.study.run import OnIteration
 from gaslayers.study.stopping import deferring_sigterm, ending_at_sigterm
 from gaslayers.study.sweep.cards import runs_per_card
-from gaslayers.study.sweep.runs import AT_ONCE, FOR_EVER, Planned, finish
+from gaslayers.study.sweep.runs import AT_ONCE, FOR_EVER, Planned, finish, watch_nothing
 from gaslayers.study.sweep.tally import Tally, is_finished
 from gaslayers.study.sweep.workers import RETRIES, OnProgress
 
@@ -123,16 +121,12 @@ def _make(planned: Planned, digits: Digits, job: _Job, timeout: float) -> None:
                 planned,
                 digits,
                 fabric,
-                on_run=_watch_nothing,
+                on_run=watch_nothing,
                 timeout=timeout,
                 judged=job.judged,
             )
         except Timeout:
             return  # another sweep's, which is looked after later
-
-
-def _watch_nothing(_config: RunConfig) -> OnIteration:
-    return lambda _done, _point: None
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,11 +25,7 @@ from gaslayers.models import CASES
 from gaslayers.study.config import PRESETS, SWITCHES, RunConfig, make_configs
 from gaslayers.study.records import write_atomically
 from gaslayers.study.sweep.runs import Planned
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from gaslayers.study.toml_files import read_toml, refuse
 
 GRID_FILE = "grid.toml"
 HYPOTHESES_FILE = "hypotheses.toml"
@@ -173,7 +168,7 @@ class Grid(BaseModel):
                     options=_sort_options({**self.options, **family.options, **factors}),
                 )
             except ValidationError as error:
-                raise _refuse(f"families.{name}", error) from error
+                raise refuse(_OWNER, f"families.{name}", error) from error
             planned += [
                 Planned(config, folder, preset, self._hypotheses_sha256) for config in configs
             ]
@@ -205,13 +200,7 @@ def read_grid(path: Path) -> Grid:
         >>> len(planned), planned[0].folder.as_posix(), planned[0].config.name
         (6, 'out/width/base_filters_8', 'original-modern-seed0')
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        grid = Grid.model_validate(content)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise bad_value(_OWNER, str(path), "be TOML", str(error)) from error
-    except ValidationError as error:
-        raise _refuse(str(path), error) from error
+    grid = read_toml(_OWNER, path, Grid)
     grid._path = path
     _check_preset("preset", grid.preset)
     _check_names("options", grid.options)
@@ -269,10 +258,3 @@ def _sort_options(options: Mapping[str, Value]) -> dict[str, Any]:
 def _spell(value: Value) -> str:
     """A value in the name of a folder."""
     return str(value).lower()
-
-
-def _refuse(where: str, error: ValidationError) -> ValueError:
-    fault = error.errors(include_url=False)[0]
-    field = ".".join(map(str, fault["loc"]))
-    place = f"{where}.{field}" if field else where
-    return ValueError(f"{_OWNER}: `{place}`: {fault['msg']}, got {fault['input']!r}.")

@@ -16,7 +16,7 @@ from gaslayers.study.batches import check_batch_size
 from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
 from gaslayers.study.records import Record, RunFolder
-from gaslayers.study.run import OnIteration, run
+from gaslayers.study.run import OnIteration, ignore, run
 from gaslayers.study.sharing import check_shares, on_first
 from gaslayers.study.stopping import ending_at_sigterm
 
@@ -28,6 +28,11 @@ _PATIENCE = 60.0
 
 OnRun = Callable[[RunConfig], OnIteration]
 """Called when a run starts or continues here; returns what to call after its iterations."""
+
+
+def watch_nothing(_config: RunConfig) -> OnIteration:
+    """For runs that nobody watches."""
+    return ignore
 
 
 class ForeignRunError(RuntimeError):

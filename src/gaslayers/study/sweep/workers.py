@@ -14,11 +14,9 @@ from multiprocessing.process import BaseProcess
 import torch
 from lightning_fabric import Fabric
 
-from gaslayers.study.config import RunConfig
 from gaslayers.study.data import Digits
-from gaslayers.study.run import OnIteration
 from gaslayers.study.stopping import TERMINATED, ending_at_sigterm
-from gaslayers.study.sweep.runs import Planned, finish_all
+from gaslayers.study.sweep.runs import Planned, finish_all, watch_nothing
 from gaslayers.study.sweep.tally import Tally
 
 RETRIES = 3
@@ -140,7 +138,7 @@ def _work(
         cards = torch.cuda.device_count() if accelerator == "cuda" else 0
         devices = [place % cards] if cards else 1
         fabric = Fabric(accelerator=accelerator, devices=devices)
-        finish_all(planned, digits, fabric, on_run=_watch_nothing, judged=judged)
+        finish_all(planned, digits, fabric, on_run=watch_nothing, judged=judged)
     except KeyboardInterrupt:
         raise SystemExit(TERMINATED) from None
     except (OSError, ValueError, RuntimeError) as error:
@@ -154,7 +152,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _watch_nothing(_config: RunConfig) -> OnIteration:
-    return lambda _done, _point: None

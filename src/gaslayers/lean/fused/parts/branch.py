@@ -109,6 +109,16 @@ class Branch:
             grad = through
         return grad
 
+    def received(self, grad: Tensor, inner: Tensor) -> Tensor:
+        """The gradient of the output, as it is read.
+
+        Args:
+            grad: As it came.
+            inner: What the last convolution made.
+        """
+        # Under autocast it is of another dtype than the features.
+        return cast(grad, inner.dtype)
+
     def _backward_to_inner(
         self, index: int, grad: Tensor, recalled: _Recalled, *, wants_inner: bool
     ) -> Tensor | None:
@@ -116,8 +126,8 @@ class Branch:
         following, slots = self.following[index], recalled.slots
         inner, moments = recalled.inner_of(index), recalled.moments[index]
         is_last = index + 1 == len(self.convolutions)
-        if is_last:  # under autocast of another dtype than the features
-            grad = cast(grad, inner.dtype)
+        if is_last:
+            grad = self.received(grad, inner)
         # The gradient of what the last one made is the caller's.
         overwrite = slots.may_overwrite and not is_last
         if is_even(grad) and following.runs_by_kernels(inner, slots):

@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from gaslayers.study.audit import Setting
-from gaslayers.study.report.audit.words import choices_of, factors_of, name_metric, spell
+from gaslayers.study.metrics.scores import name_metric
+from gaslayers.study.report.audit.words import choices_of, factors_of, spell
 from gaslayers.study.report.sheet import FAINT, INK, SMALL_SIZE, Sheet
 from gaslayers.study.statistics import summarise
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from matplotlib import style
 
 from gaslayers.study.audit import Audit, ClaimVerdict, Setting, audit
+from gaslayers.study.metrics.scores import name_metric
 from gaslayers.study.records import write_atomically
 from gaslayers.study.report.audit.curves import draw_bands
 from gaslayers.study.report.audit.factors import draw_factors
 from gaslayers.study.report.audit.pareto import draw_pareto
 from gaslayers.study.report.audit.samples import draw_final_samples
 from gaslayers.study.report.audit.scores import draw_scores
-from gaslayers.study.report.audit.words import factors_of, name_metric
+from gaslayers.study.report.audit.words import factors_of
 from gaslayers.study.report.page import make_environment
 from gaslayers.study.report.pictures import Picture
 from gaslayers.study.report.sheet import render

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from gaslayers.study.audit import Setting
-from gaslayers.study.report.audit.words import name_metric
+from gaslayers.study.metrics.scores import name_metric
 from gaslayers.study.report.sheet import COLOURS, FAINT, INK, SMALL_SIZE, TEXT_SIZE, Sheet
 from gaslayers.study.statistics import summarise
 

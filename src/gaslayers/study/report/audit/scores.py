@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from gaslayers.study.audit import Setting
-from gaslayers.study.report.audit.words import label_settings, name_metric
+from gaslayers.study.metrics.scores import name_metric
+from gaslayers.study.report.audit.words import label_settings
 from gaslayers.study.report.sheet import (
     COLOURS,
     DARK_COLOURS,

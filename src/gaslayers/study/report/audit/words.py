@@ -11,11 +11,6 @@ _FEW = 2
 """Factors that a label can spell out."""
 
 
-def name_metric(metric: str) -> str:
-    """A metric in words."""
-    return metric.replace("_", " ").replace("frechet", "Frechet")
-
-
 def choices_of(setting: Setting) -> dict[str, Any]:
     """Everything that the setting's runs were made with, but case and seed."""
     config = setting.first.config
